@@ -1,0 +1,85 @@
+"""Checks of what a user passes in, made before anything is traced or computed.
+
+Each raises a one-line `ValueError` that says what was got, what was expected and how to mend it. Traced values
+cannot be looked at and pass; a run that they spoil reports it in `Trajectory.status`.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """The value as a NumPy array, or None where it is (or holds) a tracer."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        return None
+    return np.asarray(value)
+
+
+def as_float(value: Any) -> Array:
+    """The value as an array of JAX's current default float type."""
+    return jax.numpy.asarray(value, dtype=float)
+
+
+def positive(name: str, value: Any) -> Any:
+    known = concrete(value)
+    if known is not None and not (np.isfinite(known).all() and (known > 0).all()):
+        raise ValueError(f"{name} must be positive and finite, got {known}: pass e.g. {name}=1e-3")
+    return value
+
+
+def non_negative(name: str, value: Any) -> Any:
+    known = concrete(value)
+    if known is not None and not (np.isfinite(known).all() and (known >= 0).all()):
+        raise ValueError(f"{name} must be finite and not negative, got {known}: pass e.g. {name}=0.0")
+    return value
+
+
+def count(name: str, value: Any, at_least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
+        raise ValueError(f"{name} must be an integer of at least {at_least}, got {value!r}")
+    return int(value)
+
+
+def finite(name: str, value: Any) -> Any:
+    known = concrete(value)
+    if known is not None and not np.isfinite(known).all():
+        raise ValueError(f"{name} must be finite, got {known}")
+    return value
+
+
+def slow_times(value: Any) -> Array:
+    known = concrete(value)
+    if known is not None:
+        if known.ndim != 1 or known.size == 0:
+            raise ValueError(
+                f"slow_times must be a non-empty vector, got shape {known.shape}: pass e.g. jnp.linspace(0, 1, 101)"
+            )
+        if not np.isfinite(known).all() or known[0] < 0:
+            raise ValueError(
+                f"slow_times must be finite and not negative, got {known.min()} to {known.max()}: "
+                "a run starts at slow time 0"
+            )
+        if (np.diff(known) < 0).any():
+            k = int(np.argmax(np.diff(known) < 0))
+            raise ValueError(
+                f"slow_times must not decrease, got {known[k]} before {known[k + 1]} at index {k}: sort them"
+            )
+    return as_float(value)
+
+
+def writable_folder(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The folder, made where it is missing; raises `ValueError` where nothing can be written into it."""
+    folder = pathlib.Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write into {folder} ({error.strerror}): choose another folder") from None
+    return folder

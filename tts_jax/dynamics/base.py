@@ -1,0 +1,61 @@
+"""What every dynamics shares: the interface, and the one place where `epsilon` acts."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import optax
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree
+
+from ..networks import trainable
+from ..problems import AbstractProblem
+from ..trajectory import Trajectory
+
+
+class AbstractDynamics(eqx.Module):
+    """How training moves."""
+
+    @abc.abstractmethod
+    def run(
+        self,
+        model: PyTree,
+        problem: AbstractProblem,
+        slow_times: Float[Array, " t"],
+        *,
+        key: Key[Array, ""] | None,
+        samples: tuple[ArrayLike, ArrayLike] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> Trajectory:
+        """See `tts_jax.simulate`, which checks the input first."""
+
+
+def timescale_labels(model: PyTree, slow: Callable[[PyTree], Any] | None) -> PyTree[str]:
+    """"fast" or "slow" for each trainable leaf, None for the others.
+
+    Raises `ValueError` where `slow` is None and the model does not know its slow leaves, or `slow` selects none.
+    """
+    if slow is None:
+        if not hasattr(model, "slow"):
+            raise ValueError(
+                f"cannot tell which leaves of {type(model).__name__} move slowly: "
+                "say which, e.g. slow=lambda model: model.layers[0]"
+            )
+        slow = _own_slow
+    fast = jax.tree.map(lambda _: "fast", eqx.filter(model, trainable(model)))
+    labels = eqx.tree_at(slow, fast, replace_fn=lambda node: jax.tree.map(lambda _: "slow", node))
+    if "slow" not in jax.tree.leaves(labels):
+        raise ValueError("slow selects no trainable leaf: return at least one floating-point array of the model")
+    return labels
+
+
+def two_timescale(
+    optimizer: optax.GradientTransformation, epsilon: Float[Array, ""], labels: PyTree[str]
+) -> optax.GradientTransformation:
+    """The optimiser for both groups of leaves, its updates of the slow group times `epsilon`."""
+    return optax.partition({"fast": optimizer, "slow": optax.chain(optimizer, optax.scale(epsilon))}, labels)
+
+
+def _own_slow(model):
+    return model.slow

@@ -1,0 +1,80 @@
+"""Equinox models, and which of their leaves train."""
+
+from typing import Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+from . import checks
+from .activations import AbstractActivation
+
+
+class ShallowNetwork(eqx.Module):
+    r"""$f(x) = b + \sum_{i=1}^d \sum_{j=1}^m a_{ji}\,\sigma(x_i - u_{ji})$.
+
+    `weights` $a$ and `positions` $u$ have shape (m, d), `bias` $b$ is a scalar or None, and the width of the activation
+    belongs to `activation`. The positions are its slow leaves.
+
+    Raises `ValueError` where the shapes do not fit or there is no neuron.
+    """
+
+    weights: Float[Array, "*t m d"]
+    positions: Float[Array, "*t m d"]
+    bias: Float[Array, "*t"] | None
+    activation: AbstractActivation
+
+    def __check_init__(self):
+        if jnp.shape(self.weights) != jnp.shape(self.positions) or jnp.ndim(self.weights) < 2:
+            raise ValueError(
+                "weights and positions must both have shape (neurons, dimension), "
+                f"got {jnp.shape(self.weights)} and {jnp.shape(self.positions)}"
+            )
+        if 0 in jnp.shape(self.weights):
+            raise ValueError(f"a network needs at least one neuron, got weights of shape {jnp.shape(self.weights)}")
+
+    @classmethod
+    def init(
+        cls,
+        key: Key[Array, ""],
+        neurons: int,
+        activation: AbstractActivation,
+        dimension: int = 1,
+        *,
+        weight_range: float = 0.0,
+        bias: bool = True,
+    ) -> Self:
+        """A start: positions i.i.d. uniform on [0, 1], weights i.i.d. uniform on [0, weight_range], bias 0 (or none).
+
+        The positions depend on `key` and the two sizes alone.
+        """
+        shape = (checks.count("neurons", neurons), checks.count("dimension", dimension))
+        position_key, weight_key = jax.random.split(key)
+        return cls(
+            weights=weight_range * jax.random.uniform(weight_key, shape, float),
+            positions=jax.random.uniform(position_key, shape, float),
+            bias=jnp.zeros((), float) if bias else None,
+            activation=activation,
+        )
+
+    @property
+    def slow(self) -> Float[Array, "*t m d"]:
+        """The leaves that move slowly where a dynamics is not told otherwise."""
+        return self.positions
+
+    def __call__(self, x: Float[Array, " d"] | Float[Array, ""]) -> Float[Array, ""]:
+        output = jnp.sum(self.weights * self.activation(x - self.positions))
+        return output if self.bias is None else self.bias + output
+
+
+def trainable(model: PyTree) -> PyTree[bool]:
+    """Which leaves train: every floating-point array, but for the settings of an activation."""
+
+    def is_activation(node):
+        return isinstance(node, AbstractActivation)
+
+    def spec(node):
+        return jax.tree.map(lambda _: False, node) if is_activation(node) else eqx.is_inexact_array(node)
+
+    return jax.tree.map(spec, model, is_leaf=is_activation)

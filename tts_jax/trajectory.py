@@ -1,0 +1,110 @@
+"""What `simulate` returns."""
+
+import enum
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from .networks import ShallowNetwork, trainable
+from .problems import AbstractProblem
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class Status(enum.IntEnum):
+    """How a run ended. A failed run keeps what it had computed; its later saves are NaN."""
+
+    SUCCESSFUL = 0
+    MAX_STEPS = 1
+    """The cap on solver steps was reached before the last save time."""
+    SOLVER_FAILED = 2
+    """The solver could not meet its tolerance, however small the step."""
+    DIVERGED = 3
+    """The state, or the risk, became infinite or NaN."""
+
+
+class Stats(eqx.Module):
+    """What a run cost."""
+
+    method: str = eqx.field(static=True)
+    """What was used, in words."""
+    steps: Int[Array, ""]
+    """Steps taken: of the ODE solver, of SGD, or events of the limit."""
+    rejected: Int[Array, ""]
+    """Solver steps that were tried and thrown away; 0 where there is no error control."""
+
+
+class Trajectory(eqx.Module):
+    """One run, at the save times that were asked for.
+
+    Three clocks: slow time tau, fast time t = tau / epsilon, and, for SGD, the step p = t / step_size. A dynamics that lacks a
+    clock has None there. SGD saves the step nearest to a save time, so that its `fast_time = step_size * step`
+    may be off `slow_time / epsilon` by half a step.
+    """
+
+    slow_time: Float[Array, " t"]
+    fast_time: Float[Array, " t"] | None
+    step: Int[Array, " t"] | None
+    model: PyTree
+    """Trainable leaves have a leading time axis; all others are as in the start."""
+    risk: Float[Array, " t"]
+    """`problem.risk` of the model at each time."""
+    status: Int[Array, ""]
+    """A `Status`."""
+    stats: Stats
+
+    def at(self, index: int | Int[Array, ""]) -> PyTree:
+        """The model at one save time."""
+        stacked, fixed = eqx.partition(self.model, trainable(self.model))
+        return eqx.combine(jax.tree.map(lambda leaf: leaf[index], stacked), fixed)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Labelled: dimensions `slow_time`, `neuron`, `coordinate`; status and cost as attributes.
+
+        Raises `ValueError` for a model that is not a `ShallowNetwork`.
+        """
+        import xarray
+
+        if not isinstance(self.model, ShallowNetwork):
+            raise ValueError(
+                f"to_xarray labels the leaves of a ShallowNetwork, got {type(self.model).__name__}: "
+                "read trajectory.model instead"
+            )
+        per_neuron = ("slow_time", "neuron", "coordinate")
+        variables: dict = {
+            "risk": ("slow_time", self.risk, {"long_name": "mean squared error"}),
+            "weights": (per_neuron, self.model.weights),
+            "positions": (per_neuron, self.model.positions),
+        }
+        optional = {"bias": self.model.bias, "fast_time": self.fast_time, "step": self.step}
+        variables |= {name: ("slow_time", value) for name, value in optional.items() if value is not None}
+        return xarray.Dataset(
+            {name: (dims, np.asarray(value), *rest) for name, (dims, value, *rest) in variables.items()},
+            coords={"slow_time": ("slow_time", np.asarray(self.slow_time), {"long_name": "slow time tau"})},
+            attrs={
+                "status": Status(int(self.status)).name.lower(),
+                "method": self.stats.method,
+                "steps": int(self.stats.steps),
+                "rejected": int(self.stats.rejected),
+            },
+        )
+
+
+def over_time(measure, model: PyTree) -> Array:
+    """`measure` of the model at each time, for a model with a leading time axis on its trainable leaves."""
+    stacked, fixed = eqx.partition(model, trainable(model))
+    return jax.vmap(lambda leaves: measure(eqx.combine(leaves, fixed)))(stacked)
+
+
+def risk_and_status(
+    problem: AbstractProblem, model: PyTree, status: Int[Array, ""]
+) -> tuple[Float[Array, " t"], Int[Array, ""]]:
+    """The risk at each time; a run that ended well but with a risk that is not finite has diverged."""
+    risk = over_time(problem.risk, model)
+    diverged = (status == Status.SUCCESSFUL) & ~jnp.all(jnp.isfinite(risk))
+    return risk, jnp.where(diverged, jnp.asarray(Status.DIVERGED, status.dtype), status)
