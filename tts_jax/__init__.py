@@ -2,6 +2,11 @@
 
 from .activations import Heaviside as Heaviside, SmoothStep as SmoothStep
 from .distance import distance as distance
+from .dynamics import (
+    SGD as SGD,
+    GradientFlow as GradientFlow,
+    ReducedFlow as ReducedFlow,
+)
 from .networks import ShallowNetwork as ShallowNetwork
 from .problems import Dataset as Dataset, Regression as Regression
 from .simulate import simulate as simulate

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 from typing_extensions import override
 
 from . import checks
@@ -63,7 +63,7 @@ class SmoothStep(AbstractActivation):
     surrogate: str | None = eqx.field(static=True)
     degree = 3
 
-    def __init__(self, eta: float | Float[Array, ""], surrogate: str | None = None):
+    def __init__(self, eta: Real[ArrayLike, ""], surrogate: str | None = None):
         if surrogate not in (None, "box"):
             raise ValueError(f"surrogate must be None or 'box', got {surrogate!r}")
         self.eta = checks.as_float(checks.positive("eta", eta))

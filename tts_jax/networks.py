@@ -1,11 +1,9 @@
 """Equinox models, and which of their leaves train."""
 
-from typing import Self
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 
 from . import checks
 from .activations import AbstractActivation
@@ -42,9 +40,9 @@ class ShallowNetwork(eqx.Module):
         activation: AbstractActivation,
         dimension: int = 1,
         *,
-        weight_range: float = 0.0,
+        weight_range: Real[ArrayLike, ""] = 0.0,
         bias: bool = True,
-    ) -> Self:
+    ) -> "ShallowNetwork":
         """A start: positions i.i.d. uniform on [0, 1], weights i.i.d. uniform on [0, weight_range], bias 0 (or none).
 
         The positions depend on `key` and the two sizes alone.
@@ -52,7 +50,7 @@ class ShallowNetwork(eqx.Module):
         shape = (checks.count("neurons", neurons), checks.count("dimension", dimension))
         position_key, weight_key = jax.random.split(key)
         return cls(
-            weights=weight_range * jax.random.uniform(weight_key, shape, float),
+            weights=checks.as_float(weight_range) * jax.random.uniform(weight_key, shape, float),
             positions=jax.random.uniform(position_key, shape, float),
             bias=jnp.zeros((), float) if bias else None,
             activation=activation,

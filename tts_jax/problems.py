@@ -8,7 +8,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key, PyTree
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 from typing_extensions import override
 
 from . import checks
@@ -28,6 +28,16 @@ class AbstractProblem(eqx.Module):
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Float[Array, "n ..."]]:
         """`n` independent inputs and labels."""
 
+    def normal_equations(self, model: ShallowNetwork) -> NormalEquations:
+        """The risk as a quadratic form in the weights (bias first, where there is one) at the model's positions.
+
+        Raises `ValueError` where the problem knows none for the model.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no normal equations for {type(model).__name__}: use Regression or Dataset "
+            "with a ShallowNetwork"
+        )
+
     def gradient(self, model: PyTree) -> PyTree:
         """The gradient of the risk, with the structure of `model`; None for a leaf that is not a floating-point array."""
         return eqx.filter_grad(self.risk)(model)
@@ -46,7 +56,7 @@ class Regression(AbstractProblem):
     target: PiecewiseConstant
     noise: Float[Array, ""]
 
-    def __init__(self, target: PiecewiseConstant, noise: float | Float[Array, ""] = 0.0):
+    def __init__(self, target: PiecewiseConstant, noise: Real[ArrayLike, ""] = 0.0):
         self.target = target
         self.noise = checks.as_float(checks.non_negative("noise", noise))
 

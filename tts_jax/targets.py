@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from . import checks
 
@@ -23,7 +23,11 @@ class PiecewiseConstant(eqx.Module):
     values: Float[Array, " n+1"]
     degree = 0
 
-    def __init__(self, jumps: Sequence[float] | Float[Array, " n"], values: Sequence[float] | Float[Array, " n+1"]):
+    def __init__(
+        self,
+        jumps: Sequence[Real[ArrayLike, ""]] | Real[ArrayLike, " n"],
+        values: Sequence[Real[ArrayLike, ""]] | Real[ArrayLike, " k"],
+    ):
         self.jumps = jnp.atleast_1d(checks.as_float(jumps))
         self.values = jnp.atleast_1d(checks.as_float(checks.finite("values", values)))
         if self.jumps.ndim != 1 or self.values.ndim != 1 or len(self.values) != len(self.jumps) + 1:

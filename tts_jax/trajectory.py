@@ -101,6 +101,7 @@ def over_time(measure, model: PyTree) -> Array:
     return jax.vmap(lambda leaves: measure(eqx.combine(leaves, fixed)))(stacked)
 
 
+@eqx.filter_jit
 def risk_and_status(
     problem: AbstractProblem, model: PyTree, status: Int[Array, ""]
 ) -> tuple[Float[Array, " t"], Int[Array, ""]]:

@@ -1,0 +1,6 @@
+"""How training moves: one file per dynamics."""
+
+from .base import AbstractDynamics as AbstractDynamics
+from .flow import GradientFlow as GradientFlow
+from .reduced import ReducedFlow as ReducedFlow
+from .sgd import SGD as SGD

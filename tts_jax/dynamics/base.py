@@ -54,7 +54,15 @@ def two_timescale(
     optimizer: optax.GradientTransformation, epsilon: Float[Array, ""], labels: PyTree[str]
 ) -> optax.GradientTransformation:
     """The optimiser for both groups of leaves, its updates of the slow group times `epsilon`."""
-    return optax.partition({"fast": optimizer, "slow": optax.chain(optimizer, optax.scale(epsilon))}, labels)
+    groups = {"fast": optimizer, "slow": optax.chain(optimizer, optax.scale(epsilon))}
+    return optax.partition(groups, lambda _: labels)  # a model is callable, and so are its labels
+
+
+def refuse_samples(dynamics: AbstractDynamics, samples: tuple[ArrayLike, ArrayLike] | None) -> None:
+    if samples is not None:
+        raise ValueError(
+            f"{type(dynamics).__name__} draws no samples, got samples=(x, y): pass the data as problem=Dataset(x, y)"
+        )
 
 
 def _own_slow(model):

@@ -31,9 +31,7 @@ class AbstractShiftedJacobian(eqx.Module):
     """
 
     @abc.abstractmethod
-    def factor(
-        self, vector_field: Callable[..., Y], t: Time, y: Y, args: Any, shift: Time
-    ) -> Any:
+    def factor(self, vector_field: Callable[..., Y], t: Time, y: Y, args: Any, shift: Time) -> Any:
         """Factors $s I - J(t, y)$.
 
         **Arguments:** `vector_field(t, y, args)`, the point `(t, y)`, the user's `args`
@@ -61,14 +59,10 @@ class DenseJacobian(AbstractShiftedJacobian):
 
     jacobian: Callable[..., Float[Array, "n n"]] | None = None
 
-    def factor(
-        self, vector_field: Callable[..., Y], t: Time, y: Y, args: Any, shift: Time
-    ) -> Any:
+    def factor(self, vector_field: Callable[..., Y], t: Time, y: Y, args: Any, shift: Time) -> Any:
         flat, unravel = _ravel(y)
         if self.jacobian is None:
-            jacobian = jax.jacfwd(
-                lambda x: _ravel(vector_field(t, unravel(x), args))[0]
-            )(flat)
+            jacobian = jax.jacfwd(lambda x: _ravel(vector_field(t, unravel(x), args))[0])(flat)
         else:
             jacobian = self.jacobian(t, y, args)
             if jnp.shape(jacobian) != (flat.size, flat.size):

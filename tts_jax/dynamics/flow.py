@@ -1,0 +1,131 @@
+"""The gradient flow at two time scales."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree
+from typing_extensions import override
+
+from .. import checks
+from ..networks import trainable
+from ..problems import AbstractProblem
+from ..solvers import DenseJacobian, Rodas5P
+from ..trajectory import Trajectory, risk_and_status
+from . import structured
+from .base import AbstractDynamics, refuse_samples, timescale_labels, two_timescale
+from .ode import Tolerances, integrate
+
+DENSE = 512
+"""Up to this many parameters the Jacobian is factored; beyond, the solver is explicit."""
+
+
+class GradientFlow(AbstractDynamics):
+    r"""The gradient flow $\dot a = -\nabla_a R,\ \dot u = -\epsilon \nabla_u R$ in fast time t, saved in slow time $\tau = \epsilon t$.
+
+    $R$ is `problem.risk`: the mean squared error, without a factor 1/2. The equation is integrated in slow time by a
+    stiff solver, for any `epsilon` from 1 to 1e-9.
+
+    Without a `solver`, a one-dimensional `ShallowNetwork` of `SmoothStep` neurons on a `Regression` is solved by `Rodas5P` with
+    the closed-form Hessian, any other model of up to 512 parameters by `Rodas5P` with a Jacobian by automatic
+    differentiation, and a larger one by `diffrax.Tsit5`, which is explicit. `stats.method` says which. Any Diffrax solver can be
+    given; one without an error estimate (`diffrax.Euler()`) steps from one save time to the next.
+
+    The default tolerances on the local error are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough picture only.
+    Near `epsilon = 1` some starts pass close to saddle points, which amplify any error. `max_steps` caps the
+    solver's steps; a run that ends early says why in `status` and has NaN at the times it did not reach.
+
+    `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
+
+    Raises `ValueError` for an `epsilon` that is not positive.
+
+    Source: Marion and Berthier (2023), arXiv 2304.09576.
+    """
+
+    epsilon: Float[Array, ""]
+    slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
+    solver: diffrax.AbstractSolver | None
+    tolerances: Tolerances
+    max_steps: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        epsilon: float | Float[Array, ""],
+        slow: Callable[[PyTree], Any] | None = None,
+        solver: diffrax.AbstractSolver | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+        max_steps: int = 2**17,
+    ):
+        self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
+        self.slow = slow
+        self.solver = solver
+        self.tolerances = Tolerances(rtol, atol)
+        self.max_steps = checks.count("max_steps", max_steps)
+
+    @override
+    def run(
+        self,
+        model: PyTree,
+        problem: AbstractProblem,
+        slow_times: Float[Array, " t"],
+        *,
+        key: Key[Array, ""] | None,
+        samples: tuple[ArrayLike, ArrayLike] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> Trajectory:
+        refuse_samples(self, samples)
+        return _solve(self, model, problem, timescale_labels(model, self.slow), slow_times)
+
+
+@eqx.filter_jit
+def _solve(
+    flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels: PyTree[str], slow_times: Float[Array, " t"]
+) -> Trajectory:
+    params, fixed = eqx.partition(model, trainable(model))
+    closed_form = structured.applies(model, problem, labels)
+    if closed_form:
+        ravel, unravel = structured.ravel, lambda y: structured.unravel(y, params)
+    else:
+        ravel, unravel = lambda tree: ravel_pytree(tree)[0], ravel_pytree(params)[1]
+
+    def at(y, args):
+        epsilon, fixed, problem = args
+        return epsilon, eqx.combine(unravel(y), fixed), problem
+
+    def velocity(t, y, args):
+        epsilon, model, problem = at(y, args)
+        mobility = two_timescale(optax.scale(-1.0), epsilon, labels)
+        gradient = eqx.filter(problem.gradient(model), trainable(model))
+        descent, _ = mobility.update(gradient, mobility.init(params))
+        return ravel(descent) / epsilon
+
+    y0 = ravel(params)
+    if flow.solver is not None:
+        solver, method = flow.solver, type(flow.solver).__name__
+    elif closed_form:
+        solver = Rodas5P(linear=structured.EliminatedWeights(at), autonomous=True)
+        method = "Rodas5P, closed-form Hessian"
+    elif len(y0) <= DENSE:
+        solver, method = Rodas5P(linear=DenseJacobian(), autonomous=True), "Rodas5P, dense Jacobian"
+    else:
+        solver, method = diffrax.Tsit5(), "Tsit5"
+    args = (flow.epsilon, fixed, problem)
+    states, status, stats = integrate(
+        velocity, y0, args, slow_times, solver, flow.tolerances, flow.max_steps, method
+    )
+    stacked = eqx.combine(jax.vmap(unravel)(states), fixed)
+    risk, status = risk_and_status(problem, stacked, status)
+    return Trajectory(
+        slow_time=slow_times,
+        fast_time=slow_times / flow.epsilon,
+        step=None,
+        model=stacked,
+        risk=risk,
+        status=status,
+        stats=stats,
+    )

@@ -1,0 +1,66 @@
+"""What the flows share: one call of Diffrax, from slow time 0 to the last save time."""
+
+from collections.abc import Callable
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+
+from ..trajectory import Stats, Status
+
+
+class Tolerances(eqx.Module):
+    """Local error per step: `atol + rtol * |y|`."""
+
+    rtol: float | None
+    atol: float | None
+
+    def controller(self, dtype) -> diffrax.PIDController:
+        default = 1e-10 if dtype == jnp.float64 else 1e-5
+        return diffrax.PIDController(
+            rtol=default if self.rtol is None else self.rtol, atol=default if self.atol is None else self.atol
+        )
+
+
+def integrate(
+    vector_field: Callable[[ArrayLike, Array, PyTree], Array],
+    y0: Float[Array, " n"],
+    args: PyTree,
+    slow_times: Float[Array, " t"],
+    solver: diffrax.AbstractSolver,
+    tolerances: Tolerances,
+    max_steps: int,
+    method: str,
+) -> tuple[Float[Array, "t n"], Int[Array, ""], Stats]:
+    """The state at each save time (NaN after a failure), a `Status`, and what it cost.
+
+    A solver without an error estimate steps from one save time to the next.
+    """
+    if isinstance(solver, diffrax.AbstractAdaptiveSolver):
+        controller, dt0 = tolerances.controller(y0.dtype), None
+    else:
+        controller, dt0 = diffrax.StepTo(ts=jnp.concatenate([jnp.zeros_like(slow_times[:1]), slow_times])), None
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(vector_field),
+        solver,
+        t0=jnp.zeros_like(slow_times[0]),
+        t1=slow_times[-1],
+        dt0=dt0,
+        y0=y0,
+        args=args,
+        saveat=diffrax.SaveAt(ts=slow_times),
+        stepsize_controller=controller,
+        max_steps=max_steps,
+        throw=False,
+    )
+    result = solution.result
+    status = jnp.where(
+        result == diffrax.RESULTS.successful,
+        Status.SUCCESSFUL,
+        jnp.where(result == diffrax.RESULTS.max_steps_reached, Status.MAX_STEPS, Status.SOLVER_FAILED),
+    )
+    states = jnp.where(jnp.isfinite(solution.ys), solution.ys, jnp.nan)
+    stats = Stats(method, solution.stats["num_accepted_steps"], solution.stats["num_rejected_steps"])
+    return states, status, stats

@@ -1,0 +1,175 @@
+r"""Two neurons that close in on one jump of the target: the two-timescale limit in closed form.
+
+A jump of size $w$ with its left and right neighbouring neurons at distances $p$ and $q$ costs $w^2 pq/(p+q)$. Where every other
+fit is exact, gradient descent in slow time $\tau$ gives
+
+$$p' = -w^2 \frac{q^2}{(p+q)^2}, \qquad q' = -w^2 \frac{p^2}{(p+q)^2}.$$
+
+$K = q^3 - p^3$ is conserved: the nearer neuron, say at $p$, hits the jump first, and then both stay. With $q = (p^3 + K)^{1/3}$,
+
+$$U(p, K) = p + q + \frac{2p^2}{q} + \frac{K}{q^2}\,{}_2F_1\!\left(\tfrac13, \tfrac23; \tfrac53; \tfrac{K}{q^3}\right), \qquad
+  \frac{\partial U}{\partial p} = \left(1 + \frac pq\right)^2, \qquad
+  \frac{\partial U}{\partial K} = \frac{1 + {}_2F_1}{3q^2},$$
+
+runs down like a clock, $U(p(\tau), K) = U(p(0), K) - w^2\tau$, to $U(0, K)$ at the hit. It is convex in $p$, and smooth at $K = 0$.
+Where 0 or 1 takes the place of one neuron, at distance $Q$ and at rest, $(p+Q)^3$ falls at the constant rate $3w^2Q^2$.
+
+Source: Marion and Berthier (2023), arXiv 2304.09576, for the equations of the pair.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jaxtyping import Array, Bool, Float, Int
+
+from ..targets import PiecewiseConstant
+
+BETA = math.gamma(2 / 3) ** 2 / math.gamma(4 / 3)
+"""The complete beta function at (2/3, 2/3)."""
+
+
+def acts(positions: Float[Array, "..."]) -> Bool[Array, "..."]:
+    """Neurons outside (0, 1) are constant on [0, 1]: they carry no weight and do not move."""
+    return (positions > 0) & (positions < 1)
+
+
+def has_closed_form(positions: Float[Array, " m"], target: PiecewiseConstant) -> Bool[Array, ""]:
+    """Whether every jump keeps a pair of neurons to itself.
+
+    That is so where at least two neurons start in each piece between two jumps (one that sits on a jump counts to the piece left
+    of it) and no two neurons in (0, 1) coincide. The first and the last piece may hold any number.
+    """
+    acting = acts(positions)
+    below = jnp.sum(acting & (positions <= target.jumps[:, None]), axis=1)
+    ordered = jnp.sort(jnp.where(acting, positions, jnp.inf))
+    distinct = (ordered[1:] > ordered[:-1]) | ~jnp.isfinite(ordered[1:])
+    return jnp.all(jnp.diff(below) >= 2) & jnp.all(distinct)
+
+
+def hit_times(positions: Float[Array, " m"], target: PiecewiseConstant) -> Float[Array, " n"]:
+    """The slow time at which a neuron reaches each jump, exactly; infinite for a jump that none ever reaches.
+
+    All NaN for a start without a closed form.
+    """
+    gaps = _gaps(positions, target)
+    moves = (gaps.has_left | gaps.has_right) & (target.heights != 0)
+    strength = jnp.where(moves, target.heights, 1.0) ** 2
+    times = jnp.where(moves, _duration(gaps) / strength, jnp.inf)
+    return jnp.where(has_closed_form(positions, target), times, jnp.nan)
+
+
+def pair_positions(
+    positions: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"]
+) -> Float[Array, "t m"]:
+    """Where the neurons are at each slow time, for a start with a closed form; others give finite nonsense."""
+    gaps = _gaps(positions, target)
+    left, right = jax.vmap(lambda time: _shrink(gaps, target.heights**2 * time))(slow_times)
+    start = jnp.broadcast_to(positions, (len(slow_times), len(positions)))
+    nowhere = len(positions)
+    moved = start.at[:, jnp.where(gaps.has_left, gaps.left_neuron, nowhere)].set(target.jumps - left, mode="drop")
+    return moved.at[:, jnp.where(gaps.has_right, gaps.right_neuron, nowhere)].set(target.jumps + right, mode="drop")
+
+
+class _Gaps(NamedTuple):
+    """The distances from each jump to its neighbours; 0 and 1 take the place of a neuron that is missing."""
+
+    left: Float[Array, " n"]
+    right: Float[Array, " n"]
+    has_left: Bool[Array, " n"]
+    has_right: Bool[Array, " n"]
+    left_neuron: Int[Array, " n"]
+    right_neuron: Int[Array, " n"]
+
+
+def _gaps(positions: Float[Array, " m"], target: PiecewiseConstant) -> _Gaps:
+    jumps = target.jumps
+    is_left = acts(positions) & (positions <= jumps[:, None])
+    is_right = acts(positions) & (positions > jumps[:, None])
+    left = jnp.argmax(jnp.where(is_left, positions, -jnp.inf), axis=1)
+    right = jnp.argmin(jnp.where(is_right, positions, jnp.inf), axis=1)
+    has_left, has_right = jnp.any(is_left, axis=1), jnp.any(is_right, axis=1)
+    return _Gaps(
+        jumps - jnp.where(has_left, positions[left], 0.0),
+        jnp.where(has_right, positions[right], 1.0) - jumps,
+        has_left,
+        has_right,
+        left,
+        right,
+    )
+
+
+def _near_far(gaps: _Gaps) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+    """The smaller gap, the larger one, and the conserved difference of their cubes."""
+    near, far = jnp.minimum(gaps.left, gaps.right), jnp.maximum(gaps.left, gaps.right)
+    return near, far, (far - near) * (far**2 + far * near + near**2)
+
+
+def _shrink(gaps: _Gaps, elapsed: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Both gaps after a slow time of `elapsed / w**2`."""
+    near, far, cubes = _near_far(gaps)
+    near = _near_gap(near, cubes, elapsed)
+    apart = near**3 + cubes > 0
+    far = jnp.where(apart, jnp.cbrt(jnp.where(apart, near**3 + cubes, 1.0)), 0.0)
+    left_is_near = gaps.left <= gaps.right
+    pair_left, pair_right = jnp.where(left_is_near, near, far), jnp.where(left_is_near, far, near)
+    alone_left = _lone_gap(gaps.left, gaps.right, elapsed)
+    alone_right = _lone_gap(gaps.right, gaps.left, elapsed)
+    return jnp.where(gaps.has_right, pair_left, alone_left), jnp.where(gaps.has_left, pair_right, alone_right)
+
+
+def _duration(gaps: _Gaps) -> Float[Array, " n"]:
+    """The time until the hit, times `w**2`."""
+    near, _, cubes = _near_far(gaps)
+    moving, fixed = jnp.where(gaps.has_left, gaps.left, gaps.right), jnp.where(gaps.has_left, gaps.right, gaps.left)
+    alone = moving * (3 * fixed**2 + 3 * fixed * moving + moving**2) / (3 * fixed**2)
+    return jnp.where(gaps.has_left & gaps.has_right, _pair_duration(near, cubes), alone)
+
+
+def _lone_gap(
+    gap: Float[Array, " n"], fixed: Float[Array, " n"], elapsed: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    return jnp.cbrt(jnp.maximum((gap + fixed) ** 3 - 3 * fixed**2 * elapsed, fixed**3)) - fixed
+
+
+def _pair_duration(near: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:
+    safe = jnp.where(near > 0, near, 1.0)
+    return jnp.where(near > 0, _clock(safe, cubes) - (1 + 2 / 3 * BETA) * jnp.cbrt(cubes), 0.0)
+
+
+def _near_gap(near: Float[Array, " n"], cubes: Float[Array, " n"], elapsed: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Newton's method from the right, where the convex clock makes it monotone."""
+    before_hit = elapsed < jax.lax.stop_gradient(_pair_duration(near, cubes))
+    start = jnp.where(before_hit, near, 1.0)
+    solver = optx.Newton(rtol=1e-12, atol=1e-12)
+
+    def excess(p, args):
+        start, cubes, elapsed = args
+        return _clock(p, cubes) - _clock(start, cubes) + elapsed
+
+    def solve(start, cubes, elapsed):
+        return optx.root_find(excess, solver, start, (start, cubes, elapsed), throw=False).value
+
+    return jnp.where(before_hit, jax.vmap(solve)(start, cubes, jnp.where(before_hit, elapsed, 0.0)), 0.0)
+
+
+@jax.custom_jvp
+def _clock(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:
+    """U of the module's docstring, for p > 0."""
+    q = jnp.cbrt(p**3 + cubes)
+    return p + q + 2 * p**2 / q + cubes / q**2 * _hypergeometric(cubes / q**3)
+
+
+@_clock.defjvp
+def _(primals, tangents):
+    (p, cubes), (d_p, d_cubes) = primals, tangents
+    q = jnp.cbrt(p**3 + cubes)
+    return _clock(p, cubes), (1 + p / q) ** 2 * d_p + (1 + _hypergeometric(cubes / q**3)) / (3 * q**2) * d_cubes
+
+
+def _hypergeometric(y: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""${}_2F_1(1/3, 2/3; 5/3; y)$ on [0, 1], as an incomplete beta function."""
+    safe = jnp.where(y > 0, jnp.minimum(y, 1.0), 1.0)
+    return jnp.where(y > 0, 2 / 3 * BETA * jax.scipy.special.betainc(2 / 3, 2 / 3, safe) / jnp.cbrt(safe) ** 2, 1.0)
