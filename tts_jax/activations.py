@@ -10,7 +10,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 from typing_extensions import override
 
 from . import checks
@@ -87,24 +87,33 @@ class SmoothStep(AbstractActivation):
             (_step_slope(upper) - _step_slope(lower)) / self.eta,
         )
 
-    def overlap(self, p: Float[Array, "..."], q: Float[Array, "..."]) -> Overlap:
-        """Closed form for every pair: coincident, cut by 0 or 1, outside [0, 1]. Elementwise, `p` and `q` broadcast."""
+    def cuts(self, positions: Float[Array, " m"]) -> Bool[Array, ""]:
+        """Whether 0 or 1 cuts the window of any neuron, or one lies right of 1."""
+        half = self.eta / 2
+        return jnp.any((jnp.abs(positions) < half) | (positions > 1 - half))
+
+    def overlap(self, p: Float[Array, "..."], q: Float[Array, "..."], *, cut: bool = True) -> Overlap:
+        """Closed form for every pair: coincident, cut by 0 or 1, outside [0, 1]. Elementwise, `p` and `q` broadcast.
+
+        `cut=False`, where `cuts` is False for all positions, leaves out what is zero then.
+        """
         eta = self.eta
-        first_is_larger = p >= q
-        high, low = jnp.where(first_is_larger, p, q), jnp.where(first_is_larger, q, p)
+        first = p >= q
+        high, low = jnp.where(first, p, q), jnp.where(first, q, p)
         tail = self.tail(jnp.zeros_like(eta), high)
-        inner = _inner_overlap((high - low) / eta)
-        right = _outer_overlap((high - 1) / eta, (low - 1) / eta)
-        left = _outer_overlap(-low / eta, -high / eta)
-        d_high = tail.d_u - inner.d_u + right.d_a - left.d_b
-        d_low = inner.d_u + right.d_b - left.d_a
-        d_high_high = tail.d_uu + (right.d_aa + left.d_bb - inner.d_uu) / eta
-        d_low_low = (right.d_bb + left.d_aa - inner.d_uu) / eta
+        distance = (high - low) / eta
+        excess = _inner_overlap(distance)
+        if cut:
+            right = _outer_overlap(_at_edge((p - 1) / eta), _at_edge((q - 1) / eta), first, distance)
+            left = _outer_overlap(_at_edge(-p / eta), _at_edge(-q / eta), ~first, distance).mirrored()
+            excess = jax.tree.map(lambda inner, r, l: inner - r - l, excess, right, left)
+        both_reach = (low > -eta / 2) & (high < 1 + eta / 2)
+        excess = jax.tree.map(lambda part: jnp.where(both_reach, part, 0.0), excess)
         return Overlap(
-            tail.value + eta * (right.value + left.value - inner.value),
-            jnp.where(first_is_larger, d_high, d_low),
-            jnp.where(first_is_larger, d_high_high, d_low_low),
-            (inner.d_uu + right.d_ab + left.d_ab) / eta,
+            tail.value - eta * excess.value,
+            jnp.where(first, tail.d_u - excess.d_high, -excess.d_low),
+            jnp.where(first, tail.d_uu - excess.d_high_high / eta, -excess.d_low_low / eta),
+            -excess.d_high_low / eta,
         )
 
 
@@ -165,55 +174,81 @@ def _antiderivative(z: Float[Array, "..."]) -> Float[Array, "..."]:
     return _half_window(z) ** 4 + jnp.where(z <= 0, 0.0, z)
 
 
-def _inner_overlap(distance: Float[Array, "..."]) -> Integral:
-    r"""$C(D) = \int \sigma(-z-D)\,\sigma(z)\,dz$ over the whole line, for $D \ge 0$."""
+class _PairIntegral(NamedTuple):
+    """An integral over two neurons, in units of the width, and its derivatives by the higher and the lower position."""
+
+    value: Float[Array, "..."]
+    d_high: Float[Array, "..."]
+    d_low: Float[Array, "..."]
+    d_high_high: Float[Array, "..."]
+    d_high_low: Float[Array, "..."]
+    d_low_low: Float[Array, "..."]
+
+    def mirrored(self) -> "_PairIntegral":
+        """As a function of the positions, where it is given as one of their mirror images."""
+        return _PairIntegral(
+            self.value, -self.d_low, -self.d_high, self.d_low_low, self.d_high_low, self.d_high_high
+        )
+
+
+def _inner_overlap(distance: Float[Array, "..."]) -> _PairIntegral:
+    r"""$\int (1 - \sigma(z + D))\,\sigma(z)\,dz$ over the whole line, for $D \ge 0$."""
     full, half = jnp.maximum(1 - distance, 0.0), jnp.maximum(0.5 - distance, 0.0)
-    return Integral(
-        4 / 35 * full**7 - 8 / 5 * half**6,
-        -4 / 5 * full**6 + 48 / 5 * half**5,
-        24 / 5 * full**5 - 48 * half**4,
+    slope = -4 / 5 * full**6 + 48 / 5 * half**5
+    bend = 24 / 5 * full**5 - 48 * half**4
+    return _PairIntegral(4 / 35 * full**7 - 8 / 5 * half**6, slope, -slope, bend, -bend, bend)
+
+
+class _AtEdge(NamedTuple):
+    """One neuron at an edge of [0, 1], `beyond` widths outside; O(m) work that O(m^2) pairs share."""
+
+    beyond: Float[Array, "..."]
+    complement: Float[Array, "..."]
+    slope: Float[Array, "..."]
+    curvature: Float[Array, "..."]
+    moments: tuple[Float[Array, "..."], ...]
+
+
+def _at_edge(beyond: Float[Array, "..."]) -> _AtEdge:
+    """`1 - sigma` and the derivatives of `sigma` at `beyond`; the derivative and repeated integrals of `sigma` there."""
+    above = beyond > 0
+    half = jnp.maximum(jnp.where(above, 0.5 - beyond, 0.5 + beyond), 0.0)
+    w, v = jnp.maximum(beyond + 0.5, 0.0), jnp.maximum(beyond, 0.0)
+    return _AtEdge(
+        beyond,
+        1 - _step_value(beyond),
+        12 * half**2,
+        jnp.where(above, -24 * half, 24 * half),
+        (
+            12 * w**2 - 24 * v,
+            4 * w**3 - 12 * v**2,
+            w**4 - 4 * v**3,
+            w**5 / 5 - v**4,
+            w**6 / 30 - v**5 / 5,
+            w**7 / 210 - v**6 / 30,
+        ),
     )
 
 
-class _OuterOverlap(NamedTuple):
-    value: Float[Array, "..."]
-    d_a: Float[Array, "..."]
-    d_b: Float[Array, "..."]
-    d_aa: Float[Array, "..."]
-    d_ab: Float[Array, "..."]
-    d_bb: Float[Array, "..."]
+def _outer_overlap(
+    p: _AtEdge, q: _AtEdge, first: Bool[Array, "..."], distance: Float[Array, "..."]
+) -> _PairIntegral:
+    r"""$\Phi(a, b) = \int_0^\infty \sigma(y - a)\,\sigma(b - y)\,dy$, a and b the larger and the smaller `beyond`, $a \le 1/2$.
 
-
-def _outer_overlap(a: Float[Array, "..."], b: Float[Array, "..."]) -> _OuterOverlap:
-    r"""$\Phi(a, b) = \int_0^\infty \sigma(y - a)\,\sigma(b - y)\,dy$ for $a \ge b$.
-
-    Repeated partial integration leaves truncated powers of `b` times the derivatives of $1 - \sigma$ at `a`; beyond
-    its window $\Phi$ depends on $a - b$ alone, which the clipping keeps.
+    Repeated partial integration leaves the repeated integrals of $\sigma$ at b times the derivatives of
+    $1 - \sigma$ at a, the last of which jumps by 48 at a = 0.
     """
-    distance = a - b
-    a = jnp.clip(a, -0.5, 0.5)
-    b = a - distance
-    w, v = jnp.maximum(b + 0.5, 0.0), jnp.maximum(b, 0.0)
-    s_1 = 12 * w**2 - 24 * v
-    s0 = 4 * w**3 - 12 * v**2
-    s1 = w**4 - 4 * v**3
-    s2 = w**5 / 5 - v**4
-    s3 = w**6 / 30 - v**5 / 5
-    s4 = w**7 / 210 - v**6 / 30
-    above = a > 0
-    rest = jnp.where(above, jnp.maximum(0.5 - distance, 0.0), 0.0)
-    half = jnp.where(above, 0.5 - a, 0.5 + a)
-    complement = 1 - _step_value(a)
-    slope = 12 * half**2
-    curvature = jnp.where(above, -24 * half, 24 * half)
-    d_a = -slope * s1 + curvature * s2 - 24 * s3 + 24 / 5 * rest**5
-    d_aa = -curvature * s1 + 24 * s2 - 24 * rest**4
-    d_ab = -slope * s0 - d_aa
-    return _OuterOverlap(
-        complement * s1 + slope * s2 - curvature * s3 + 24 * s4 - 4 / 5 * rest**6,
+    a = _AtEdge(*(jnp.where(first, of_p, of_q) for of_p, of_q in zip(p[:4], q[:4], strict=True)), ())
+    s_1, s0, s1, s2, s3, s4 = (jnp.where(first, of_q, of_p) for of_p, of_q in zip(p.moments, q.moments, strict=True))
+    jump = jnp.where(a.beyond > 0, jnp.maximum(0.5 - distance, 0.0), 0.0)
+    d_a = -a.slope * s1 + a.curvature * s2 - 24 * s3 + 24 / 5 * jump**5
+    d_aa = -a.curvature * s1 + 24 * s2 - 24 * jump**4
+    d_ab = -a.slope * s0 - d_aa
+    return _PairIntegral(
+        a.complement * s1 + a.slope * s2 - a.curvature * s3 + 24 * s4 - 4 / 5 * jump**6,
         d_a,
-        complement * s0 - d_a,
+        a.complement * s0 - d_a,
         d_aa,
         d_ab,
-        complement * s_1 - d_ab,
+        a.complement * s_1 - d_ab,
     )

@@ -66,6 +66,12 @@ class ShallowNetwork(eqx.Module):
         return output if self.bias is None else self.bias + output
 
 
+def linear_weights(model: ShallowNetwork) -> Float[Array, " n"]:
+    """What the network is linear in: the bias, where there is one, and the weights."""
+    weights = model.weights.ravel()
+    return weights if model.bias is None else jnp.concatenate([model.bias[None], weights])
+
+
 def trainable(model: PyTree) -> PyTree[bool]:
     """Which leaves train: every floating-point array, but for the settings of an activation."""
 

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from . import checks
 from .activations import AbstractActivation, SmoothStep
-from .networks import ShallowNetwork
+from .networks import ShallowNetwork, linear_weights
 from .piecewise import mean_square
 from .quadratic import NormalEquations, gradient, normal_equations
 from .targets import PiecewiseConstant
@@ -28,15 +28,13 @@ class AbstractProblem(eqx.Module):
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Float[Array, "n ..."]]:
         """`n` independent inputs and labels."""
 
-    def normal_equations(self, model: ShallowNetwork) -> NormalEquations:
-        """The risk as a quadratic form in the weights (bias first, where there is one) at the model's positions.
+    @abc.abstractmethod
+    def check(self, model: PyTree) -> None:
+        """Raises `ValueError` for a model that has no risk here. Cheap: called before every run."""
 
-        Raises `ValueError` where the problem knows none for the model.
-        """
-        raise ValueError(
-            f"{type(self).__name__} has no normal equations for {type(model).__name__}: use Regression or Dataset "
-            "with a ShallowNetwork"
-        )
+    @abc.abstractmethod
+    def normal_equations(self, model: ShallowNetwork) -> NormalEquations:
+        """The risk as a quadratic form in the weights (bias first, where there is one) at the model's positions."""
 
     def gradient(self, model: PyTree) -> PyTree:
         """The gradient of the risk, with the structure of `model`; None for a leaf that is not a floating-point array."""
@@ -65,7 +63,7 @@ class Regression(AbstractProblem):
         positions = _one_dimensional(model)
         if isinstance(model.activation, SmoothStep):
             gram, cross, square = self.normal_equations(model)
-            a = _weights(model)
+            a = linear_weights(model)
             return a @ (gram @ a - 2 * cross) + square
 
         def residual(x):
@@ -75,15 +73,20 @@ class Regression(AbstractProblem):
         return mean_square(residual, kinks, max(model.activation.degree, self.target.degree))
 
     @override
+    def check(self, model: PyTree) -> None:
+        _one_dimensional(model)
+
+    @override
     def gradient(self, model: PyTree) -> PyTree:
         positions = _one_dimensional(model)
         if not isinstance(model.activation, SmoothStep):
             return super().gradient(model)
-        d_b, d_a, d_u = gradient(model.activation, self.target, model.weights[:, 0], positions, model.bias)
+        d_a, d_u = gradient(model.activation, self.target, linear_weights(model), positions)
+        d_b, d_a = (None, d_a) if model.bias is None else (d_a[0], d_a[1:])
         return ShallowNetwork(d_a[:, None], d_u[:, None], d_b, jax.tree.map(lambda _: None, model.activation))
 
+    @override
     def normal_equations(self, model: ShallowNetwork) -> NormalEquations:
-        """The risk as a quadratic form in the weights (bias first, where there is one) at the model's positions."""
         positions = _one_dimensional(model)
         if not isinstance(model.activation, SmoothStep):
             raise ValueError(
@@ -123,6 +126,18 @@ class Dataset(AbstractProblem):
         return squared_error(model, self.x, self.y)
 
     @override
+    def check(self, model: PyTree) -> None:
+        eqx.filter_eval_shape(squared_error, model, self.x[:1], self.y[:1])
+
+    @override
+    def normal_equations(self, model: ShallowNetwork) -> NormalEquations:
+        features = jax.vmap(lambda x: model.activation(x - model.positions).ravel())(self.x)
+        if model.bias is not None:
+            features = jnp.concatenate([jnp.ones_like(features[:, :1]), features], axis=1)
+        n = len(self.x)
+        return NormalEquations(features.T @ features / n, features.T @ self.y / n, jnp.sum(self.y**2) / n)
+
+    @override
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Float[Array, "n ..."]]:
         rows = jax.random.randint(key, (n,), 0, len(self.x))
         return self.x[rows], self.y[rows]
@@ -134,11 +149,6 @@ def squared_error(model: PyTree, x: Float[Array, "n ..."], y: Float[Array, "n ..
     if output.size != y.size:
         raise ValueError(f"the model returns shape {output.shape[1:]} for one input, but a label has shape {y.shape[1:]}")
     return jnp.sum((output.reshape(y.shape) - y) ** 2) / len(y)
-
-
-def _weights(model: ShallowNetwork) -> Float[Array, " n"]:
-    weights = model.weights[:, 0]
-    return weights if model.bias is None else jnp.concatenate([model.bias[None], weights])
 
 
 def _one_dimensional(model: PyTree) -> Float[Array, " m"]:

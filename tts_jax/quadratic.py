@@ -1,17 +1,24 @@
 r"""The population risk of a shallow network of smooth steps on a piecewise constant target, in closed form.
 
-For fixed positions the risk is a quadratic form in the weights, $R = a^T G a - 2 b^T a + c$, with the constant
-feature as entry 0 of $a$ where the network has a bias. $G$, $b$ and $c$ are polynomials of the positions between
-finitely many cuts, so the gradient and the Hessian are closed forms too, at the cost of O(m^2) polynomial evaluations.
+For fixed positions the risk is a quadratic form in the weights, $R = a^T G a - 2 b^T a + c$, with the bias as
+entry 0 of $a$ where the network has one. $G$, $b$ and $c$ are polynomials of the positions between finitely many
+cuts, so the gradient and the Hessian are closed forms too, at the cost of O(m^2) polynomial evaluations.
+
+A bias is a neuron whose whole window lies left of 0, so that it is 1 on [0, 1]; no formula has a case for it.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .activations import Integral, Overlap, SmoothStep
 from .targets import PiecewiseConstant
+
+T = TypeVar("T")
 
 
 class NormalEquations(NamedTuple):
@@ -23,14 +30,11 @@ class NormalEquations(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    d_bias: Float[Array, ""] | None
-    d_weights: Float[Array, " m"]
-    d_positions: Float[Array, " m"]
+    d_a: Float[Array, " n"]
+    d_u: Float[Array, " m"]
 
 
 class Hessian(NamedTuple):
-    """Second derivatives of the risk; the bias, where there is one, is entry 0 of `a`."""
-
     d_aa: Float[Array, "n n"]
     d_au: Float[Array, "n m"]
     d_uu: Float[Array, "m m"]
@@ -39,67 +43,62 @@ class Hessian(NamedTuple):
 def normal_equations(
     activation: SmoothStep, target: PiecewiseConstant, positions: Float[Array, " m"], *, bias: bool
 ) -> NormalEquations:
-    mean, cross, overlap = _integrals(activation, target, positions)
-    gram, products = overlap.value, cross.value
-    if bias:
-        gram = _bordered(jnp.ones_like(target.square_mean), mean.value, gram)
-        products = jnp.concatenate([_target_mean(target)[None], products])
-    return NormalEquations(gram, products, target.square_mean)
+    """At the positions of the neurons, for n = m weights, or n = m + 1 with a bias."""
+
+    def at(cut, u):
+        cross, overlap = _integrals(activation, target, u, cut)
+        return NormalEquations(overlap.value, cross.value, target.square_mean)
+
+    return _for_cut(activation, positions, at, _with_bias(activation, positions, len(positions) + bias))
 
 
 def gradient(
-    activation: SmoothStep,
-    target: PiecewiseConstant,
-    weights: Float[Array, " m"],
-    positions: Float[Array, " m"],
-    bias: Float[Array, ""] | None,
+    activation: SmoothStep, target: PiecewiseConstant, a: Float[Array, " n"], positions: Float[Array, " m"]
 ) -> Gradient:
-    mean, cross, overlap = _integrals(activation, target, positions)
-    b = 0.0 if bias is None else bias
-    return Gradient(
-        None if bias is None else 2 * (bias + mean.value @ weights - _target_mean(target)),
-        2 * (overlap.value @ weights + b * mean.value - cross.value),
-        2 * weights * (overlap.d_p @ weights + b * mean.d_u - cross.d_u),
-    )
+    """With respect to `a`, the weights, after the bias where n = m + 1, and to the positions."""
+
+    def at(cut, a, u):
+        cross, overlap = _integrals(activation, target, u, cut)
+        d_u = 2 * a * (a @ overlap.d_p - cross.d_u)
+        return Gradient(2 * (overlap.value @ a - cross.value), d_u[len(a) - len(positions) :])
+
+    return _for_cut(activation, positions, at, a, _with_bias(activation, positions, len(a)))
 
 
 def hessian(
-    activation: SmoothStep,
-    target: PiecewiseConstant,
-    weights: Float[Array, " m"],
-    positions: Float[Array, " m"],
-    bias: Float[Array, ""] | None,
+    activation: SmoothStep, target: PiecewiseConstant, a: Float[Array, " n"], positions: Float[Array, " m"]
 ) -> Hessian:
-    mean, cross, overlap = _integrals(activation, target, positions)
-    b = 0.0 if bias is None else bias
-    slope = overlap.d_p @ weights + b * mean.d_u - cross.d_u
-    bend = overlap.d_pp @ weights + b * mean.d_uu - cross.d_uu
-    d_aa = 2 * overlap.value
-    d_au = 2 * (weights * overlap.d_p.T + jnp.diag(slope))
-    d_uu = 2 * (weights[:, None] * weights * overlap.d_pq + jnp.diag(weights * bend))
-    if bias is not None:
-        d_aa = _bordered(jnp.full_like(bias, 2.0), 2 * mean.value, d_aa)
-        d_au = jnp.concatenate([(2 * weights * mean.d_u)[None, :], d_au])
-    return Hessian(d_aa, d_au, d_uu)
+    """The blocks of second derivatives, with the arguments of `gradient`."""
+
+    def at(cut, a, u):
+        cross, overlap = _integrals(activation, target, u, cut)
+        diagonal = jnp.eye(len(u), dtype=u.dtype)
+        slope = a @ overlap.d_p - cross.d_u
+        bend = a @ overlap.d_pp - cross.d_uu
+        d_au = 2 * (a * overlap.d_p + diagonal * slope)
+        d_uu = 2 * a * (a[:, None] * overlap.d_pq + diagonal * bend)
+        first = len(a) - len(positions)
+        return Hessian(2 * overlap.value, d_au[:, first:], d_uu[first:, first:])
+
+    return _for_cut(activation, positions, at, a, _with_bias(activation, positions, len(a)))
 
 
-def _bordered(
-    corner: Float[Array, ""], edge: Float[Array, " m"], block: Float[Array, "m m"]
-) -> Float[Array, "m+1 m+1"]:
-    return jnp.block([[corner[None, None], edge[None, :]], [edge[:, None], block]])
+def _with_bias(activation: SmoothStep, positions: Float[Array, " m"], n: int) -> Float[Array, " n"]:
+    bias = jnp.broadcast_to(-1 - activation.eta, (n - len(positions),))
+    return jnp.concatenate([bias, positions])
 
 
-def _target_mean(target: PiecewiseConstant) -> Float[Array, ""]:
-    return target.values[0] + jnp.sum(target.heights * (1 - target.jumps))
+def _for_cut(activation: SmoothStep, positions: Float[Array, " m"], at: Callable[..., T], *args: Array) -> T:
+    return jax.lax.cond(activation.cuts(positions), partial(at, True), partial(at, False), *args)
 
 
 def _integrals(
-    activation: SmoothStep, target: PiecewiseConstant, positions: Float[Array, " m"]
-) -> tuple[Integral, Integral, Overlap]:
-    """The mean of each neuron, its product with the target, and the products of each two."""
-    mean = activation.tail(jnp.zeros_like(activation.eta), positions)
-    tails = activation.tail(target.jumps, positions[:, None])
+    activation: SmoothStep, target: PiecewiseConstant, u: Float[Array, " n"], cut: bool
+) -> tuple[Integral, Overlap]:
+    """The product of each neuron with the target, and of each two; in a pair [i, k], k is the one that moves."""
+    mean = activation.tail(jnp.zeros_like(activation.eta), u)
+    tails = activation.tail(target.jumps, u[:, None])
     cross = Integral(
         *(target.values[0] * part + tail @ target.heights for part, tail in zip(mean, tails, strict=True))
     )
-    return mean, cross, activation.overlap(positions[:, None], positions)
+    return cross, activation.overlap(u, u[:, None], cut=cut)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,5 +37,5 @@ def simulate(
     """
     times = checks.slow_times(slow_times)
     model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
-    eqx.filter_eval_shape(problem.risk, model)
+    problem.check(model)
     return dynamics.run(model, problem, times, key=key, samples=samples, progress=progress)

@@ -116,7 +116,7 @@ def _solve(
         solver, method = diffrax.Tsit5(), "Tsit5"
     args = (flow.epsilon, fixed, problem)
     states, status, stats = integrate(
-        velocity, y0, args, slow_times, solver, flow.tolerances, flow.max_steps, method
+        velocity, y0, args, slow_times, solver, flow.tolerances, 1e-2 * flow.epsilon, flow.max_steps, method
     )
     stacked = eqx.combine(jax.vmap(unravel)(states), fixed)
     risk, status = risk_and_status(problem, stacked, status)

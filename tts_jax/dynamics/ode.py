@@ -31,15 +31,16 @@ def integrate(
     slow_times: Float[Array, " t"],
     solver: diffrax.AbstractSolver,
     tolerances: Tolerances,
+    dt0: Float[Array, ""],
     max_steps: int,
     method: str,
 ) -> tuple[Float[Array, "t n"], Int[Array, ""], Stats]:
     """The state at each save time (NaN after a failure), a `Status`, and what it cost.
 
-    A solver without an error estimate steps from one save time to the next.
+    `dt0` is the first step to try, in slow time. A solver without an error estimate steps from one save time to the next.
     """
     if isinstance(solver, diffrax.AbstractAdaptiveSolver):
-        controller, dt0 = tolerances.controller(y0.dtype), None
+        controller, dt0 = tolerances.controller(y0.dtype), jnp.where(slow_times[-1] > 0, dt0, 1.0)
     else:
         controller, dt0 = diffrax.StepTo(ts=jnp.concatenate([jnp.zeros_like(slow_times[:1]), slow_times])), None
     solution = diffrax.diffeqsolve(

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -66,7 +67,7 @@ def pair_positions(
 ) -> Float[Array, "t m"]:
     """Where the neurons are at each slow time, for a start with a closed form; others give finite nonsense."""
     gaps = _gaps(positions, target)
-    left, right = jax.vmap(lambda time: _shrink(gaps, target.heights**2 * time))(slow_times)
+    left, right = _shrink(gaps, target.heights**2 * slow_times[:, None])
     start = jnp.broadcast_to(positions, (len(slow_times), len(positions)))
     nowhere = len(positions)
     moved = start.at[:, jnp.where(gaps.has_left, gaps.left_neuron, nowhere)].set(target.jumps - left, mode="drop")
@@ -101,18 +102,21 @@ def _gaps(positions: Float[Array, " m"], target: PiecewiseConstant) -> _Gaps:
     )
 
 
-def _near_far(gaps: _Gaps) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
-    """The smaller gap, the larger one, and the conserved difference of their cubes."""
-    near, far = jnp.minimum(gaps.left, gaps.right), jnp.maximum(gaps.left, gaps.right)
-    return near, far, (far - near) * (far**2 + far * near + near**2)
+def _near_far(gaps: _Gaps) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    left_is_near = gaps.left <= gaps.right
+    return jnp.where(left_is_near, gaps.left, gaps.right), jnp.where(left_is_near, gaps.right, gaps.left)
 
 
-def _shrink(gaps: _Gaps, elapsed: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Both gaps after a slow time of `elapsed / w**2`."""
-    near, far, cubes = _near_far(gaps)
+def _cubes(near: Float[Array, " n"], far: Float[Array, " n"]) -> Float[Array, " n"]:
+    return (far - near) * (far**2 + far * near + near**2)
+
+
+def _shrink(gaps: _Gaps, elapsed: Float[Array, "t n"]) -> tuple[Float[Array, "t n"], Float[Array, "t n"]]:
+    """Both gaps after slow times of `elapsed / w**2`."""
+    near, far = _near_far(gaps)
+    cubes = _cubes(near, far)
     near = _near_gap(near, cubes, elapsed)
-    apart = near**3 + cubes > 0
-    far = jnp.where(apart, jnp.cbrt(jnp.where(apart, near**3 + cubes, 1.0)), 0.0)
+    far = _cube_root(near**3 + cubes)
     left_is_near = gaps.left <= gaps.right
     pair_left, pair_right = jnp.where(left_is_near, near, far), jnp.where(left_is_near, far, near)
     alone_left = _lone_gap(gaps.left, gaps.right, elapsed)
@@ -122,54 +126,70 @@ def _shrink(gaps: _Gaps, elapsed: Float[Array, " n"]) -> tuple[Float[Array, " n"
 
 def _duration(gaps: _Gaps) -> Float[Array, " n"]:
     """The time until the hit, times `w**2`."""
-    near, _, cubes = _near_far(gaps)
+    near, far = _near_far(gaps)
     moving, fixed = jnp.where(gaps.has_left, gaps.left, gaps.right), jnp.where(gaps.has_left, gaps.right, gaps.left)
     alone = moving * (3 * fixed**2 + 3 * fixed * moving + moving**2) / (3 * fixed**2)
-    return jnp.where(gaps.has_left & gaps.has_right, _pair_duration(near, cubes), alone)
+    return jnp.where(gaps.has_left & gaps.has_right, _pair_duration(near, _cubes(near, far)), alone)
 
 
 def _lone_gap(
-    gap: Float[Array, " n"], fixed: Float[Array, " n"], elapsed: Float[Array, " n"]
-) -> Float[Array, " n"]:
+    gap: Float[Array, " n"], fixed: Float[Array, " n"], elapsed: Float[Array, "t n"]
+) -> Float[Array, "t n"]:
     return jnp.cbrt(jnp.maximum((gap + fixed) ** 3 - 3 * fixed**2 * elapsed, fixed**3)) - fixed
 
 
-def _pair_duration(near: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:
-    safe = jnp.where(near > 0, near, 1.0)
-    return jnp.where(near > 0, _clock(safe, cubes) - (1 + 2 / 3 * BETA) * jnp.cbrt(cubes), 0.0)
+def _pair_duration(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""$U(p, K) - U(0, K) = \int_0^p (1 + s/q(s))^2\,ds$, without cancellation for small p."""
+    q, k = _cube_root(p**3 + cubes), _cube_root(cubes)
+    safe = jnp.where(q > 0, q, 1.0)
+    below, above = (p / safe) ** 3, cubes / safe**3
+    is_small = below < above
+    series = _hypergeometric(jnp.where(is_small, below, above))
+    small = p**3 / (safe**2 + safe * k + k**2) - k * (p / safe) ** 2 * series
+    large = q - k * (1 + 2 / 3 * BETA) + cubes / safe**2 * series
+    return p + 2 * p**2 / safe + jnp.where(is_small, small, large)
 
 
-def _near_gap(near: Float[Array, " n"], cubes: Float[Array, " n"], elapsed: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Newton's method from the right, where the convex clock makes it monotone."""
+def _near_gap(near: Float[Array, " n"], cubes: Float[Array, " n"], elapsed: Float[Array, "t n"]) -> Float[Array, "t n"]:
+    """Newton's method from the right, where the convex clock makes it monotone; one scalar equation for each entry."""
     before_hit = elapsed < jax.lax.stop_gradient(_pair_duration(near, cubes))
     start = jnp.where(before_hit, near, 1.0)
-    solver = optx.Newton(rtol=1e-12, atol=1e-12)
-
-    def excess(p, args):
-        start, cubes, elapsed = args
-        return _clock(p, cubes) - _clock(start, cubes) + elapsed
-
-    def solve(start, cubes, elapsed):
-        return optx.root_find(excess, solver, start, (start, cubes, elapsed), throw=False).value
-
-    return jnp.where(before_hit, jax.vmap(solve)(start, cubes, jnp.where(before_hit, elapsed, 0.0)), 0.0)
+    goal = _clock(start, cubes) - jnp.where(before_hit, elapsed, 0.0)
+    tolerance = 64 * float(jnp.finfo(near.dtype).eps)
+    solution = optx.root_find(
+        lambda p, args: _clock(p, args[0]) - args[1],
+        optx.Newton(rtol=tolerance, atol=tolerance),
+        start,
+        (cubes, goal),
+        tags=frozenset({lx.diagonal_tag}),
+        throw=False,
+    )
+    return jnp.where(before_hit, solution.value, 0.0)
 
 
 @jax.custom_jvp
 def _clock(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:
     """U of the module's docstring, for p > 0."""
-    q = jnp.cbrt(p**3 + cubes)
+    q = _far_gap(p, cubes)
     return p + q + 2 * p**2 / q + cubes / q**2 * _hypergeometric(cubes / q**3)
 
 
-@_clock.defjvp
-def _(primals, tangents):
-    (p, cubes), (d_p, d_cubes) = primals, tangents
-    q = jnp.cbrt(p**3 + cubes)
-    return _clock(p, cubes), (1 + p / q) ** 2 * d_p + (1 + _hypergeometric(cubes / q**3)) / (3 * q**2) * d_cubes
+def _far_gap(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.cbrt(p**3 + cubes)
+
+
+_clock.defjvps(
+    lambda d_p, _, p, cubes: (1 + p / _far_gap(p, cubes)) ** 2 * d_p,
+    lambda d_cubes, _, p, cubes: (1 + _hypergeometric(cubes / (p**3 + cubes))) / (3 * _far_gap(p, cubes) ** 2) * d_cubes,
+)
 
 
 def _hypergeometric(y: Float[Array, "..."]) -> Float[Array, "..."]:
     r"""${}_2F_1(1/3, 2/3; 5/3; y)$ on [0, 1], as an incomplete beta function."""
     safe = jnp.where(y > 0, jnp.minimum(y, 1.0), 1.0)
     return jnp.where(y > 0, 2 / 3 * BETA * jax.scipy.special.betainc(2 / 3, 2 / 3, safe) / jnp.cbrt(safe) ** 2, 1.0)
+
+
+def _cube_root(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """For x >= 0; its derivative at 0, which is infinite, is taken as 0."""
+    return jnp.where(x > 0, jnp.cbrt(jnp.where(x > 0, x, 1.0)), 0.0)

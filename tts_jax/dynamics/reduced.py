@@ -65,7 +65,6 @@ class ReducedFlow(AbstractDynamics):
         refuse_samples(self, samples)
         if not isinstance(model, ShallowNetwork):
             raise ValueError(f"ReducedFlow needs a model that is linear in its weights, got {type(model).__name__}")
-        eqx.filter_eval_shape(problem.normal_equations, model)
         return _solve(self, model, problem, slow_times)
 
 
@@ -99,6 +98,7 @@ def _solve(
         slow_times,
         Rodas5P(autonomous=True),
         flow.tolerances,
+        jnp.asarray(1e-6, slow_times.dtype),
         flow.max_steps,
         "Rodas5P, dense Jacobian",
     )

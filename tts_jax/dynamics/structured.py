@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
 from ..activations import SmoothStep
-from ..networks import ShallowNetwork
+from ..networks import ShallowNetwork, linear_weights
 from ..problems import AbstractProblem, Regression
 from ..quadratic import hessian
 from ..solvers import AbstractShiftedJacobian
@@ -29,8 +27,7 @@ def applies(model: PyTree, problem: AbstractProblem, labels: PyTree[str]) -> boo
 
 def ravel(model: ShallowNetwork) -> Float[Array, " n"]:
     """Fast leaves first: (bias,) weights, positions."""
-    bias = [] if model.bias is None else [model.bias[None]]
-    return jnp.concatenate([*bias, model.weights[:, 0], model.positions[:, 0]])
+    return jnp.concatenate([linear_weights(model), model.positions[:, 0]])
 
 
 def unravel(y: Float[Array, " n"], like: ShallowNetwork) -> ShallowNetwork:
@@ -63,9 +60,8 @@ class EliminatedWeights(AbstractShiftedJacobian):
     @override
     def factor(self, vector_field, t, y, args, shift):
         epsilon, model, problem = self.linearise(y, args)
-        d_aa, d_au, d_uu = hessian(
-            model.activation, problem.target, model.weights[:, 0], model.positions[:, 0], model.bias
-        )
+        a, u = linear_weights(model), model.positions[:, 0]
+        d_aa, d_au, d_uu = hessian(model.activation, problem.target, a, u)
         fast = _inverse_cholesky(d_aa, epsilon * shift)
         half = fast @ d_au
         slow = _inverse_cholesky(d_uu - half.T @ half, shift)

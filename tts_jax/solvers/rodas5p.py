@@ -182,12 +182,13 @@ class Rodas5P(dfx.AbstractAdaptiveSolver[None]):
     The state is any PyTree of real arrays. The terms must be a `diffrax.ODETerm`
     (otherwise Diffrax raises a `ValueError`).
 
-    **Failure.** A step with a NaN or an infinity anywhere (in the vector field, or from a
-    factorisation that failed) has an infinite error estimate, so that an adaptive
-    controller rejects it and tries a shorter one; a constant controller cannot, and the
-    solve ends with `RESULTS.nonfinite`. When the step has shrunk until `t0 + h == t0`
-    the solve ends with `RESULTS.dt_min_reached`. No such value reaches an accepted state,
-    nor, by its zero cotangent times infinity, a derivative.
+    **Failure.** A step with a NaN or an infinity in it (from the vector field, or from a
+    factorisation that failed) has an infinite error estimate: an adaptive controller
+    rejects it and tries a shorter one. A constant controller cannot, and the solve ends
+    with `RESULTS.nonfinite`. Once the step has shrunk until `t0 + h == t0` the solve ends
+    with `RESULTS.dt_min_reached`. No such value reaches an accepted state, or a derivative
+    of the solution. (Only an initial state that is itself NaN is beyond help: every step is
+    rejected until `max_steps`.)
 
     ??? cite "Reference"
 
@@ -226,13 +227,10 @@ class Rodas5P(dfx.AbstractAdaptiveSolver[None]):
         # An adaptive controller ignores the result of a step that it rejects, and
         # accepts one without an error, so that a stalled solve ends.
         stalled = jnp.asarray(t1 <= t0)
-        y1 = _select(finite, y1, y0)
+        finite = finite & ~stalled
         no_estimate = jnp.where(stalled, 0.0, jnp.inf)
-        y_error = _select(
-            finite,
-            y_error,
-            jtu.tree_map(lambda e: no_estimate.astype(e.dtype), y_error),
-        )
+        y1 = _select(finite, y1, y0)
+        y_error = jtu.tree_map(lambda e: jnp.where(finite, e, no_estimate.astype(e.dtype)), y_error)
         result = dfx.RESULTS.where(
             stalled,
             dfx.RESULTS.dt_min_reached,

@@ -1,0 +1,266 @@
+"""Pictures of trajectories.
+
+Every function returns a new `matplotlib.figure.Figure`, or writes one file, and touches no global state of Matplotlib: save
+a figure by `figure.savefig("risks.png", dpi=200)`; a notebook shows it by itself.
+
+The functions take `{label: trajectory}`. A label that names a kind of dynamics (SGD, flow, reduced, limit, diffusion) gets
+the colour of that kind, the same in every picture; the colours are those of Okabe and Ito (2008), safe for the colour-blind.
+A trajectory that failed says so in the legend.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib import rc_context
+from matplotlib.animation import PillowWriter
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .networks import ShallowNetwork
+from .targets import PiecewiseConstant
+from .trajectory import Status, Trajectory
+
+WIDTH = 5.5
+"""Inches: the text width of a conference paper."""
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "legend.frameon": False,
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "reduced": {"color": "#CC79A7", "linestyle": ":"},
+    "diffusion": {"color": "#E69F00"},
+    "limit": {"color": "#009E73", "linestyle": (0, (5, 2.5)), "zorder": 3},
+    "sgd": {"color": "#D55E00", "linewidth": 1.0},
+    "flow": {"color": "#0072B2", "linewidth": 1.4},
+}
+OTHERS = [{"color": colour, "linewidth": 1.2} for colour in ("#56B4E9", "#000000", "#882255", "#999933")]
+TARGET = {"color": "0.6", "linewidth": 2.5}
+DECADES = 6
+"""So far below the largest error an axis of errors reaches; zero lies below any."""
+
+
+def risks(trajectories: Mapping[str, Trajectory], *, log_time: bool = False) -> Figure:
+    r"""The error $\int_0^1 (f - f^*)^2\,dx$ of each trajectory against slow time, on a log scale.
+
+    The axis on top counts the steps of SGD, $p = \tau/(\epsilon h)$, where all trajectories with steps agree on them. A
+    triangle on the bottom axis stands at the save from which on an error is zero, or too small to be drawn. With `log_time` slow
+    time has a log scale too, and starts at the first positive save time.
+
+    Raises `ValueError` where there is no trajectory.
+    """
+    _check(trajectories)
+    with rc_context(STYLE):
+        figure = _figure(WIDTH, 2.9)
+        handles = _draw_risks(figure.add_subplot(), trajectories, log_time)
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def functions(
+    trajectories: Mapping[str, Trajectory], target: PiecewiseConstant, times: Sequence[float] | Float[np.ndarray, " k"]
+) -> Figure:
+    """The target and the networks, one panel for each of the slow `times`; dashed lines are the positions of the neurons.
+
+    A panel shows the save nearest to its time, and the time of that save in its title.
+
+    Raises `ValueError` where there is no trajectory or no time, for save times that differ, and for models that are not
+    one-dimensional networks.
+    """
+    saves = _common_saves(trajectories)
+    if len(times) == 0:
+        raise ValueError("functions draws one panel for each time, got none: pass e.g. times=[0.0, 0.01, 0.035]")
+    shown = [int(np.abs(saves - time).argmin()) for time in times]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    limits = _value_limits(trajectories, target, shown)
+    with rc_context(STYLE):
+        figure = _figure(WIDTH, 0.6 + 1.4 * rows)
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, index in zip(panels.flat, shown, strict=False):
+            _draw_target(axes, target, limits)
+            _draw_networks(axes, trajectories, index)
+            axes.set_title(_time_label(saves[index]))
+        for axes in panels.flat[len(shown) :]:
+            axes.remove()
+        figure.supxlabel("input x", fontsize=8)
+        figure.supylabel("output f(x)", fontsize=8)
+        _legend_of_functions(figure, trajectories)
+    return figure
+
+
+def animation(
+    trajectories: Mapping[str, Trajectory],
+    target: PiecewiseConstant,
+    path: str | os.PathLike[str],
+    *,
+    every: int = 1,
+    frames_per_second: int = 12,
+    log_time: bool = False,
+) -> None:
+    """Writes a GIF: target and networks, and beside them the errors with a line that marks the time.
+
+    One frame for every `every`-th save, and one for the last. Raises `ValueError` as `functions` does.
+    """
+    saves = _common_saves(trajectories)
+    shown = sorted({*range(0, len(saves), every), len(saves) - 1})
+    limits = _value_limits(trajectories, target, shown)
+    writer = PillowWriter(fps=frames_per_second)
+    with rc_context(STYLE):
+        figure = _figure(7.5, 2.9)
+        left, right = figure.subplots(1, 2)
+        _draw_risks(right, trajectories, log_time)
+        now = right.axvline(saves[0], color="0.3", linewidth=0.8)
+        _draw_target(left, target, limits)
+        left.set(xlabel="input x", ylabel="output f(x)")
+        _legend_of_functions(figure, trajectories)
+        with writer.saving(figure, os.fspath(path), dpi=100):
+            for index in shown:
+                left.set_title(_time_label(saves[index]))
+                now.set_xdata([saves[index]] * 2)
+                moving = _draw_networks(left, trajectories, index)
+                writer.grab_frame()
+                figure.set_layout_engine("none")  # the layout of the first frame holds for all
+                for artist in moving:
+                    artist.remove()
+
+
+def _draw_risks(axes: Axes, trajectories: Mapping[str, Trajectory], log_time: bool) -> list[Line2D]:
+    """Draws, and returns the handles of a legend."""
+    errors = np.concatenate([np.asarray(trajectory.risk) for trajectory in trajectories.values()])
+    largest = max(errors[np.isfinite(errors)], default=1.0)
+    bottom = 0.5 * min(errors[errors > 10.0**-DECADES * largest], default=0.1)
+    handles = []
+    for (label, trajectory), style in zip(trajectories.items(), _styles(trajectories), strict=True):
+        saves, error = np.asarray(trajectory.slow_time), np.asarray(trajectory.risk)
+        drawn = np.where(error < bottom, bottom / 10, error)
+        handles += axes.plot(saves, drawn, label=_legend_label(label, trajectory), **style)
+        vanished = 1 + max(np.flatnonzero(~(error < bottom)), default=-1)
+        if vanished < len(saves):
+            axes.plot(saves[vanished], bottom, "v", color=style["color"], clip_on=False, zorder=4)
+    if len(axes.lines) > len(handles):
+        handles.append(Line2D([], [], color="0.3", marker="v", linestyle="none", label="zero from here on"))
+    saves = np.concatenate([np.asarray(trajectory.slow_time) for trajectory in trajectories.values()])
+    if log_time:
+        axes.set(xscale="log", xlim=(min(saves[saves > 0]), max(saves)))
+    else:
+        axes.set_xlim(0, max(saves))
+    axes.set(xlabel="slow time τ", ylabel=r"error $\int_0^1 (f - f^*)^2\,dx$")
+    axes.set(yscale="log", ylim=(bottom, 2 * max(largest, bottom)))
+    _add_step_axis(axes, trajectories)
+    return handles
+
+
+def _add_step_axis(axes: Axes, trajectories: Mapping[str, Trajectory]) -> None:
+    rates = [float(t.step[-1] / t.slow_time[-1]) for t in trajectories.values() if t.step is not None]
+    if rates and np.allclose(rates, rates[0], rtol=1e-3):
+        top = axes.secondary_xaxis("top", functions=(lambda time: time * rates[0], lambda step: step / rates[0]))
+        top.set_xlabel("SGD step p = τ/(ε h)")
+
+
+def _draw_target(axes: Axes, target: PiecewiseConstant, limits: tuple[float, float]) -> None:
+    edges = np.concatenate([[0.0], np.asarray(target.jumps), [1.0]])
+    axes.stairs(np.asarray(target.values), edges, baseline=None, **TARGET)
+    axes.set(xlim=(0, 1), ylim=limits)
+
+
+def _draw_networks(axes: Axes, trajectories: Mapping[str, Trajectory], index: int) -> list[Artist]:
+    """Draws one save, and returns what it drew. The dashes of different trajectories fill each other's gaps."""
+    dash, gap = 4, 4 * max(len(trajectories) - 1, 1)
+    drawn: list[Artist] = []
+    for k, (trajectory, style) in enumerate(zip(trajectories.values(), _styles(trajectories), strict=True)):
+        network = trajectory.at(index)
+        drawn += axes.plot(*_curve(network), **style)
+        positions = np.asarray(network.positions[:, 0])
+        dashes = {"color": style["color"], "linewidth": 0.5, "linestyle": (-dash * k, (dash, gap)), "zorder": 1}
+        drawn.append(axes.vlines(positions, *axes.get_ylim(), **dashes))
+    return drawn
+
+
+def _legend_of_functions(figure: Figure, trajectories: Mapping[str, Trajectory]) -> None:
+    handles = [Line2D([], [], label="target", **TARGET)]
+    for (label, trajectory), style in zip(trajectories.items(), _styles(trajectories), strict=True):
+        handles.append(Line2D([], [], label=_legend_label(label, trajectory), **style))
+    handles.append(Line2D([], [], color="0.3", linewidth=0.6, linestyle="--", label="neuron positions"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+
+
+def _curve(network: ShallowNetwork) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Points of the graph, with both sides of every kink."""
+    kinks = np.asarray(network.activation.kinks(network.positions[:, 0]))
+    kinks = np.clip(np.nan_to_num(kinks), 0, 1)
+    grid = np.linspace(0, 1, 401, dtype=kinks.dtype)
+    x = np.sort(np.concatenate([grid, kinks, np.nextafter(kinks, np.zeros_like(kinks))]))
+    return x, np.asarray(_evaluate(network, jnp.asarray(x)))
+
+
+@eqx.filter_jit
+def _evaluate(network: ShallowNetwork, x: Float[Array, " n"]) -> Float[Array, " n"]:
+    return jax.vmap(network)(x)
+
+
+def _value_limits(
+    trajectories: Mapping[str, Trajectory], target: PiecewiseConstant, shown: Sequence[int]
+) -> tuple[float, float]:
+    """Room for all networks at all times, but for spikes beyond the range of the target on either side of it."""
+    values = np.concatenate(
+        [_curve(trajectory.at(index))[1] for index in shown for trajectory in trajectories.values()]
+    )
+    low, high = float(min(target.values)), float(max(target.values))
+    span = max(high - low, 1e-3 * max(abs(low), abs(high), 1e-3))
+    values = np.clip(values[np.isfinite(values)], low - span, high + span)
+    return min([low, *values]) - 0.05 * span, max([high, *values]) + 0.05 * span
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _styles(labels: Iterable[str]) -> list[dict[str, Any]]:
+    """One for each label; the second of a kind, or an unknown kind, takes the next free colour."""
+    styles: list[dict[str, Any]] = []
+    for label in labels:
+        kinds = [style for kind, style in KINDS.items() if kind in label.lower()]
+        free = [style for style in (*kinds[:1], *OTHERS) if style not in styles]
+        styles.append(free[0] if free else OTHERS[-1])
+    return styles
+
+
+def _legend_label(label: str, trajectory: Trajectory) -> str:
+    status = Status(int(trajectory.status))
+    return label if status == Status.SUCCESSFUL else f"{label} ({status.name.lower().replace('_', ' ')})"
+
+
+def _time_label(time: float) -> str:
+    return f"slow time τ = {time:.3g}"
+
+
+def _check(trajectories: Mapping[str, Trajectory]) -> None:
+    if not trajectories:
+        raise ValueError('there is no trajectory to draw: pass e.g. {"flow": flow, "SGD": sgd}')
+
+
+def _common_saves(trajectories: Mapping[str, Trajectory]) -> Float[np.ndarray, " t"]:
+    _check(trajectories)
+    for label, trajectory in trajectories.items():
+        if not isinstance(trajectory.model, ShallowNetwork) or trajectory.model.positions.shape[-1] != 1:
+            raise ValueError(f"cannot draw {label!r}: its model is not a one-dimensional ShallowNetwork")
+    saves = [np.asarray(trajectory.slow_time) for trajectory in trajectories.values()]
+    if any(len(other) != len(saves[0]) or not np.allclose(other, saves[0], rtol=1e-6) for other in saves):
+        raise ValueError(
+            "trajectories in one picture must share their save times: simulate all with the same slow_times"
+        )
+    return saves[0]
