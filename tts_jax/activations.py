@@ -88,9 +88,9 @@ class SmoothStep(AbstractActivation):
         )
 
     def cuts(self, positions: Float[Array, " m"]) -> Bool[Array, ""]:
-        """Whether 0 or 1 cuts the window of any neuron, or one lies right of 1."""
+        """Whether 0 or 1 cuts the window of any neuron."""
         half = self.eta / 2
-        return jnp.any((jnp.abs(positions) < half) | (positions > 1 - half))
+        return jnp.any((jnp.abs(positions) < half) | (jnp.abs(positions - 1) < half))
 
     def overlap(self, p: Float[Array, "..."], q: Float[Array, "..."], *, cut: bool = True) -> Overlap:
         """Closed form for every pair: coincident, cut by 0 or 1, outside [0, 1]. Elementwise, `p` and `q` broadcast.

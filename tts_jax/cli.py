@@ -1,25 +1,25 @@
 """The command line: `tts-jax list`, `tts-jax run two-timescale`."""
 
+import abc
 import argparse
 import contextlib
-import math
+import datetime
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import jax
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
 from . import checks
-from .experiments import PRESETS, Outcome, Summary, preset, run
+from .experiments import PRESETS, Outcome, Report, Summary, preset, run
 
-PLAIN_REPORTS = 10
-"""Lines of progress where the output is not a terminal."""
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
@@ -41,41 +41,152 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tts-jax", description="Two-timescale training of shallow networks: the paper's experiments.")
+    parser = _Parser(prog="tts-jax", description="How networks train when their layers learn at different speeds.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("list", help="what there is to run").set_defaults(command=_list)
-    run_parser = commands.add_parser("run", help="simulate an experiment, and write its figures into a folder")
-    run_parser.set_defaults(command=_run)
-    run_parser.add_argument("name", metavar="NAME", help="an experiment of `tts-jax list`")
-    run_parser.add_argument("--profile", default="quick", help="quick, or paper: the paper's own numbers (default: quick)")
-    run_parser.add_argument("--seed", type=int, metavar="N", help="of the start and the samples (default: 0)")
-    run_parser.add_argument("--epsilon", type=float, metavar="X", help="how many times slower the positions move")
-    run_parser.add_argument("--neurons", type=int, metavar="M")
-    run_parser.add_argument("--step-size", type=float, metavar="H", help="of SGD")
-    run_parser.add_argument("--out", metavar="DIR", help="where to write (default: out/NAME-PROFILE)")
+    commands.add_parser("list", help="the experiments").set_defaults(command=_list)
+    run = commands.add_parser("run", help="simulate an experiment and write its figures into a folder")
+    run.set_defaults(command=_run)
+    run.add_argument("name", metavar="NAME", help="an experiment of `tts-jax list`")
+    run.add_argument("--profile", default="quick", help="quick, or paper for the paper's own numbers (default: quick)")
+    run.add_argument("--seed", type=int, metavar="N", help="of the start and of the samples (default: 0)")
+    run.add_argument("--epsilon", type=float, metavar="X", help="step size of the positions over that of the weights")
+    run.add_argument("--neurons", type=int, metavar="M")
+    run.add_argument("--step-size", type=float, metavar="H", help="of SGD")
+    run.add_argument("--out", metavar="DIR", help="where to write (default: out/NAME-PROFILE)")
     return parser
 
 
 def _list(options: argparse.Namespace) -> int:
-    table = Table("name", "profile", "ε", "step size", "slow time", "SGD steps", "what it shows", box=box.SIMPLE)
+    console = _console()
+    for name, description in {experiment.name: experiment.description for experiment in PRESETS}.items():
+        console.print(f"{name}: {description}", soft_wrap=True)
+    table = Table("name", "profile", "epsilon", "step size", "slow time", "steps of SGD", box=box.SIMPLE)
     for experiment in PRESETS:
-        numbers = (experiment.epsilon, experiment.step_size, experiment.slow_time, experiment.steps)
-        table.add_row(experiment.name, experiment.profile, *(f"{x:.6g}" for x in numbers), experiment.description)
-    _output().print(table)
+        numbers = experiment.epsilon, experiment.step_size, experiment.slow_time, experiment.steps
+        table.add_row(experiment.name, experiment.profile, *map(_number, numbers))
+    console.print(table)
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in ("seed", "epsilon", "neurons", "step_size")}
+    changes = {name: value for name, value in given.items() if value is not None}
     try:
-        experiment = preset(options.name, options.profile, **{k: v for k, v in given.items() if v is not None})
+        experiment = preset(options.name, options.profile, **changes)
         folder = checks.writable_folder(options.out or f"out/{experiment.name}-{experiment.profile}")
     except ValueError as error:
         print(f"tts-jax: {error}", file=sys.stderr)
         return BAD_INPUT
-    console = _output()
-    console.print(f"{experiment.name}, {experiment.profile} profile: {experiment.description}", soft_wrap=True)
+    console = _console()
+    console.print(f"{experiment.name} ({experiment.profile}): {experiment.description}", soft_wrap=True)
     with _reporting() as report:
         outcome = run(experiment, folder, report)
     _print(console, outcome)
     return 0
+
+
+def _print(console: Console, outcome: Outcome) -> None:
+    summary = outcome.summary
+    console.print(_dynamics_table(summary), _distance_table(summary))
+    pieces = " ".join(map(str, summary.neurons_per_piece))
+    verdict = "every piece holds two" if min(summary.neurons_per_piece) >= 2 else "not every piece holds two"
+    console.print(f"Neurons in each piece of the target at the start: {pieces} ({verdict}).\n")
+    for name in summary.files:
+        console.print(str(outcome.folder / name), soft_wrap=True)
+
+
+def _dynamics_table(summary: Summary) -> Table:
+    table = Table("", "final error", "status", "steps", "compile s", "run s", box=box.SIMPLE)
+    for row in summary.dynamics:
+        status = Text(row.status, "" if row.status == "successful" else "bold red")
+        costs = map(_number, (row.steps, row.compile_seconds, row.run_seconds))
+        table.add_row(row.name, _number(row.final_error), status, *costs)
+    return table
+
+
+def _distance_table(summary: Summary) -> Table:
+    table = Table("L2 distance", "largest after the start", "at slow time", "at the end", box=box.SIMPLE)
+    for row in summary.distances:
+        table.add_row(" to ".join(row.between), *map(_number, (row.largest, row.slow_time_of_largest, row.final)))
+    return table
+
+
+def _number(value: int | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _console(stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    return console
+
+
+@contextlib.contextmanager
+def _reporting() -> Iterator[Report]:
+    """Progress on the standard error: a bar on a terminal, otherwise a line for each phase and each tenth of SGD."""
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn()
+    with Progress(*columns, TextColumn("{task.fields[pace]}"), console=console, transient=True) as progress:
+        yield _Bars(progress)
+
+
+class _Reporter(abc.ABC):
+    """A `Report` that knows how fast SGD is."""
+
+    def __init__(self):
+        self.phase = ""
+        self.since = 0.0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if phase != self.phase:
+            self.phase, self.since = phase, time.perf_counter()
+            self.begin(phase)
+        if done:
+            elapsed = time.perf_counter() - self.since
+            left = datetime.timedelta(seconds=round(elapsed * (total - done) / done))
+            self.advance(done, total, f"{done / elapsed:.2g} steps/s, {left} left")
+
+    @abc.abstractmethod
+    def begin(self, phase: str) -> None: ...
+
+    @abc.abstractmethod
+    def advance(self, done: int, total: int, pace: str) -> None: ...
+
+
+class _Bars(_Reporter):
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self.progress = progress
+
+    @override
+    def begin(self, phase: str) -> None:
+        for earlier in self.progress.task_ids:
+            self.progress.update(earlier, completed=1, total=1)
+            self.progress.stop_task(earlier)
+        self.progress.add_task(phase, total=None, pace="")
+
+    @override
+    def advance(self, done: int, total: int, pace: str) -> None:
+        self.progress.update(self.progress.task_ids[-1], completed=done, total=total, pace=pace)
+
+
+class _Lines(_Reporter):
+    def __init__(self, console: Console):
+        super().__init__()
+        self.console = console
+        self.tenth = 0
+
+    @override
+    def begin(self, phase: str) -> None:
+        self.console.print(phase)
+        self.tenth = 0
+
+    @override
+    def advance(self, done: int, total: int, pace: str) -> None:
+        if 10 * done // total > self.tenth:
+            self.tenth = 10 * done // total
+            self.console.print(f"{self.phase}: {done:,} of {total:,} steps, {pace}")

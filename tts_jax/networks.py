@@ -57,7 +57,7 @@ class ShallowNetwork(eqx.Module):
         )
 
     @property
-    def slow(self) -> Float[Array, "*t m d"]:
+    def slow(self) -> PyTree:
         """The leaves that move slowly where a dynamics is not told otherwise."""
         return self.positions
 

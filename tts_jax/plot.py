@@ -1,11 +1,11 @@
 """Pictures of trajectories.
 
-Every function returns a new `matplotlib.figure.Figure`, or writes one file, and touches no global state of Matplotlib: save
-a figure by `figure.savefig("risks.png", dpi=200)`; a notebook shows it by itself.
+Every function returns a new `matplotlib.figure.Figure`, or writes one file, and touches no global state of Matplotlib:
+save a figure by `figure.savefig("risks.png", dpi=200)`; a notebook shows it by itself.
 
-The functions take `{label: trajectory}`. A label that names a kind of dynamics (SGD, flow, reduced, limit, diffusion) gets
-the colour of that kind, the same in every picture; the colours are those of Okabe and Ito (2008), safe for the colour-blind.
-A trajectory that failed says so in the legend.
+The functions take `{label: trajectory}`. A label that names a kind of dynamics (SGD, flow, reduced, limit, diffusion)
+gets the colour of that kind, the same in every picture; the colours are those of Okabe and Ito (2008), safe for the
+colour-blind. A trajectory that failed says so in the legend.
 """
 
 import os
@@ -31,7 +31,7 @@ from .trajectory import Status, Trajectory
 
 WIDTH = 5.5
 """Inches: the text width of a conference paper."""
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.spines.right": False,
@@ -46,17 +46,17 @@ KINDS: dict[str, dict[str, Any]] = {
     "flow": {"color": "#0072B2", "linewidth": 1.4},
 }
 OTHERS = [{"color": colour, "linewidth": 1.2} for colour in ("#56B4E9", "#000000", "#882255", "#999933")]
-TARGET = {"color": "0.6", "linewidth": 2.5}
+TARGET: dict[str, Any] = {"color": "0.6", "linewidth": 2.5}
 DECADES = 6
-"""So far below the largest error an axis of errors reaches; zero lies below any."""
+"""So far below and above the error at the start an axis of errors reaches at most; zero lies below any."""
 
 
 def risks(trajectories: Mapping[str, Trajectory], *, log_time: bool = False) -> Figure:
     r"""The error $\int_0^1 (f - f^*)^2\,dx$ of each trajectory against slow time, on a log scale.
 
     The axis on top counts the steps of SGD, $p = \tau/(\epsilon h)$, where all trajectories with steps agree on them. A
-    triangle on the bottom axis stands at the save from which on an error is zero, or too small to be drawn. With `log_time` slow
-    time has a log scale too, and starts at the first positive save time.
+    triangle on the bottom axis stands at the save from which on an error is zero, or below a millionth of the error at
+    the start. With `log_time` slow time has a log scale too, and starts at the first positive save time.
 
     Raises `ValueError` where there is no trajectory.
     """
@@ -69,11 +69,14 @@ def risks(trajectories: Mapping[str, Trajectory], *, log_time: bool = False) -> 
 
 
 def functions(
-    trajectories: Mapping[str, Trajectory], target: PiecewiseConstant, times: Sequence[float] | Float[np.ndarray, " k"]
+    trajectories: Mapping[str, Trajectory],
+    target: PiecewiseConstant,
+    times: Sequence[float] | Float[Array | np.ndarray, " k"],
 ) -> Figure:
-    """The target and the networks, one panel for each of the slow `times`; dashed lines are the positions of the neurons.
+    """The target and the networks, one panel for each of the slow `times`.
 
-    A panel shows the save nearest to its time, and the time of that save in its title.
+    Dashed vertical lines are the positions of the neurons. A panel shows the save nearest to its time, and the time of
+    that save in its title.
 
     Raises `ValueError` where there is no trajectory or no time, for save times that differ, and for models that are not
     one-dimensional networks.
@@ -96,7 +99,8 @@ def functions(
             axes.remove()
         figure.supxlabel("input x", fontsize=8)
         figure.supylabel("output f(x)", fontsize=8)
-        _legend_of_functions(figure, trajectories)
+        handles = _handles(trajectories)
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 
@@ -120,11 +124,11 @@ def animation(
     with rc_context(STYLE):
         figure = _figure(7.5, 2.9)
         left, right = figure.subplots(1, 2)
-        _draw_risks(right, trajectories, log_time)
+        handles = _handles(trajectories) + _draw_risks(right, trajectories, log_time)[len(trajectories) :]
         now = right.axvline(saves[0], color="0.3", linewidth=0.8)
         _draw_target(left, target, limits)
         left.set(xlabel="input x", ylabel="output f(x)")
-        _legend_of_functions(figure, trajectories)
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         with writer.saving(figure, os.fspath(path), dpi=100):
             for index in shown:
                 left.set_title(_time_label(saves[index]))
@@ -138,32 +142,38 @@ def animation(
 
 def _draw_risks(axes: Axes, trajectories: Mapping[str, Trajectory], log_time: bool) -> list[Line2D]:
     """Draws, and returns the handles of a legend."""
-    errors = np.concatenate([np.asarray(trajectory.risk) for trajectory in trajectories.values()])
-    largest = max(errors[np.isfinite(errors)], default=1.0)
-    bottom = 0.5 * min(errors[errors > 10.0**-DECADES * largest], default=0.1)
-    handles = []
+    bottom, top = _error_limits([np.asarray(trajectory.risk) for trajectory in trajectories.values()])
+    handles, beneath = [], ""
     for (label, trajectory), style in zip(trajectories.items(), _styles(trajectories), strict=True):
         saves, error = np.asarray(trajectory.slow_time), np.asarray(trajectory.risk)
-        drawn = np.where(error < bottom, bottom / 10, error)
-        handles += axes.plot(saves, drawn, label=_legend_label(label, trajectory), **style)
-        vanished = 1 + max(np.flatnonzero(~(error < bottom)), default=-1)
-        if vanished < len(saves):
-            axes.plot(saves[vanished], bottom, "v", color=style["color"], clip_on=False, zorder=4)
-    if len(axes.lines) > len(handles):
-        handles.append(Line2D([], [], color="0.3", marker="v", linestyle="none", label="zero from here on"))
+        handles += axes.plot(
+            saves, np.clip(error, bottom / 10, top * 10), label=_legend_label(label, trajectory), **style
+        )
+        first = 1 + max(np.flatnonzero(~(error < bottom)), default=-1)
+        if first < len(saves):
+            axes.plot(saves[first], bottom, "v", color=style["color"], clip_on=False, zorder=4)
+            beneath = "below the axis" if beneath == "below the axis" or error[first:].any() else "zero"
+    if beneath:
+        handles.append(Line2D([], [], color="0.3", marker="v", linestyle="none", label=f"{beneath} from here on"))
+    axes.set(xlabel="slow time τ", ylabel=r"error $\int_0^1 (f - f^*)^2\,dx$", yscale="log", ylim=(bottom, top))
     saves = np.concatenate([np.asarray(trajectory.slow_time) for trajectory in trajectories.values()])
-    if log_time:
-        axes.set(xscale="log", xlim=(min(saves[saves > 0]), max(saves)))
-    else:
-        axes.set_xlim(0, max(saves))
-    axes.set(xlabel="slow time τ", ylabel=r"error $\int_0^1 (f - f^*)^2\,dx$")
-    axes.set(yscale="log", ylim=(bottom, 2 * max(largest, bottom)))
-    _add_step_axis(axes, trajectories)
+    if saves.any():
+        first = min(saves[saves > 0]) if log_time else 0
+        axes.set(xscale="log" if log_time else "linear", xlim=(first, max(saves)))
+        _add_step_axis(axes, trajectories)
     return handles
 
 
+def _error_limits(errors: Sequence[Float[np.ndarray, " t"]]) -> tuple[float, float]:
+    """Room for all errors, but for those that vanish or explode."""
+    scale = max((float(error[0]) for error in errors if np.isfinite(error[0])), default=0.0) or 1.0
+    low, high = scale * 10.0**-DECADES, scale * 10.0**DECADES
+    shown = [value for error in errors for value in error.tolist() if low < value < high]
+    return 0.5 * min(shown, default=scale), 2 * max(shown, default=scale)
+
+
 def _add_step_axis(axes: Axes, trajectories: Mapping[str, Trajectory]) -> None:
-    rates = [float(t.step[-1] / t.slow_time[-1]) for t in trajectories.values() if t.step is not None]
+    rates = [int(t.step[-1]) / float(t.slow_time[-1]) for t in trajectories.values() if t.step is not None]
     if rates and np.allclose(rates, rates[0], rtol=1e-3):
         top = axes.secondary_xaxis("top", functions=(lambda time: time * rates[0], lambda step: step / rates[0]))
         top.set_xlabel("SGD step p = τ/(ε h)")
@@ -178,22 +188,27 @@ def _draw_target(axes: Axes, target: PiecewiseConstant, limits: tuple[float, flo
 def _draw_networks(axes: Axes, trajectories: Mapping[str, Trajectory], index: int) -> list[Artist]:
     """Draws one save, and returns what it drew. The dashes of different trajectories fill each other's gaps."""
     dash, gap = 4, 4 * max(len(trajectories) - 1, 1)
+    low, high = axes.get_ylim()
     drawn: list[Artist] = []
     for k, (trajectory, style) in enumerate(zip(trajectories.values(), _styles(trajectories), strict=True)):
         network = trajectory.at(index)
-        drawn += axes.plot(*_curve(network), **style)
+        x, y = _curve(network)
+        drawn += axes.plot(x, np.clip(y, 2 * low - high, 2 * high - low), **style)
         positions = np.asarray(network.positions[:, 0])
+        positions = positions[(positions >= 0) & (positions <= 1)]
         dashes = {"color": style["color"], "linewidth": 0.5, "linestyle": (-dash * k, (dash, gap)), "zorder": 1}
-        drawn.append(axes.vlines(positions, *axes.get_ylim(), **dashes))
+        drawn.append(axes.vlines(positions, low, high, **dashes))
     return drawn
 
 
-def _legend_of_functions(figure: Figure, trajectories: Mapping[str, Trajectory]) -> None:
-    handles = [Line2D([], [], label="target", **TARGET)]
-    for (label, trajectory), style in zip(trajectories.items(), _styles(trajectories), strict=True):
-        handles.append(Line2D([], [], label=_legend_label(label, trajectory), **style))
-    handles.append(Line2D([], [], color="0.3", linewidth=0.6, linestyle="--", label="neuron positions"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+def _handles(trajectories: Mapping[str, Trajectory]) -> list[Line2D]:
+    """Of a legend of the functions."""
+    networks = [
+        Line2D([], [], label=_legend_label(label, trajectory), **style)
+        for (label, trajectory), style in zip(trajectories.items(), _styles(trajectories), strict=True)
+    ]
+    positions = Line2D([], [], color="0.3", linewidth=0.5, linestyle="--", label="neuron positions")
+    return [Line2D([], [], label="target", **TARGET), *networks, positions]
 
 
 def _curve(network: ShallowNetwork) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
@@ -218,9 +233,9 @@ def _value_limits(
         [_curve(trajectory.at(index))[1] for index in shown for trajectory in trajectories.values()]
     )
     low, high = float(min(target.values)), float(max(target.values))
-    span = max(high - low, 1e-3 * max(abs(low), abs(high), 1e-3))
-    values = np.clip(values[np.isfinite(values)], low - span, high + span)
-    return min([low, *values]) - 0.05 * span, max([high, *values]) + 0.05 * span
+    span = (high - low) or 1.0
+    values = np.clip([low, high, *values[np.isfinite(values)]], low - span, high + span)
+    return values.min() - 0.05 * span, values.max() + 0.05 * span
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -135,7 +135,7 @@ class Dataset(AbstractProblem):
         if model.bias is not None:
             features = jnp.concatenate([jnp.ones_like(features[:, :1]), features], axis=1)
         n = len(self.x)
-        return NormalEquations(features.T @ features / n, features.T @ self.y / n, jnp.sum(self.y**2) / n)
+        return NormalEquations(features.T @ features / n, features.T @ self.y.reshape(n) / n, jnp.sum(self.y**2) / n)
 
     @override
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Float[Array, "n ..."]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -40,6 +41,7 @@ class Hessian(NamedTuple):
     d_uu: Float[Array, "m m"]
 
 
+@eqx.filter_jit  # outside `jit` too, the branches below are compiled once
 def normal_equations(
     activation: SmoothStep, target: PiecewiseConstant, positions: Float[Array, " m"], *, bias: bool
 ) -> NormalEquations:
@@ -52,6 +54,7 @@ def normal_equations(
     return _for_cut(activation, positions, at, _with_bias(activation, positions, len(positions) + bias))
 
 
+@eqx.filter_jit  # outside `jit` too, the branches below are compiled once
 def gradient(
     activation: SmoothStep, target: PiecewiseConstant, a: Float[Array, " n"], positions: Float[Array, " m"]
 ) -> Gradient:
@@ -65,6 +68,7 @@ def gradient(
     return _for_cut(activation, positions, at, a, _with_bias(activation, positions, len(a)))
 
 
+@eqx.filter_jit  # outside `jit` too, the branches below are compiled once
 def hessian(
     activation: SmoothStep, target: PiecewiseConstant, a: Float[Array, " n"], positions: Float[Array, " m"]
 ) -> Hessian:

@@ -1,7 +1,7 @@
 """The limit of infinitely fast weights and infinitely steep neurons."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
@@ -152,13 +152,14 @@ def _(primals, tangents, *, max_events):
 
     def positions(parameters):
         start, target, shift = unravel(parameters)
-        return _integrate(start, target, slow_times + shift, max_events).positions
+        run = _integrate(start, target, slow_times + shift, max_events)
+        return run.positions, run
 
-    jacobian = jax.jacfwd(positions)(known)
+    jacobian, run = jax.jacfwd(positions, has_aux=True)(known)
     filled = jax.tree.map(lambda p, t: jnp.zeros_like(p) if t is None else t, primals, tangents)
     direction, _ = ravel_pytree(filled[:2])
     moved = jacobian[..., :-1] @ direction + jacobian[..., -1] * filled[2][:, None]
-    return _event_driven(*primals, max_events=max_events), _Run(moved, None, None)
+    return run, _Run(moved, None, None)
 
 
 def _by_start(
@@ -193,7 +194,7 @@ class _Cluster(NamedTuple):
     size: Float[Array, " m"]
 
     @classmethod
-    def of(cls, ordered: Float[Array, " m"], positions: Float[Array, " m"]) -> Self:
+    def of(cls, ordered: Float[Array, " m"], positions: Float[Array, " m"]) -> "_Cluster":
         first, last = (jnp.searchsorted(ordered, positions, side=side) for side in ("left", "right"))
         return cls(first, last, (last - first).astype(positions.dtype))
 

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from typing_extensions import override
 
 from ..trajectory import Stats, Status
 
@@ -22,6 +23,28 @@ class Tolerances(eqx.Module):
         return diffrax.PIDController(
             rtol=default if self.rtol is None else self.rtol, atol=default if self.atol is None else self.atol
         )
+
+
+class _ToEachSave(diffrax.AbstractStepSizeController[None, None]):
+    """One step to each save time. Unlike those of `diffrax.StepTo`, they may repeat, and the first may be 0."""
+
+    slow_times: Float[Array, " t"]
+
+    @override
+    def wrap(self, direction):
+        return self
+
+    @override
+    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+        return self._after(t0), None
+
+    @override
+    def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
+        return True, t1, self._after(t1), False, None, diffrax.RESULTS.successful
+
+    def _after(self, t):
+        later = jnp.searchsorted(self.slow_times, t, side="right")
+        return self.slow_times[jnp.minimum(later, len(self.slow_times) - 1)]
 
 
 def integrate(
@@ -42,7 +65,7 @@ def integrate(
     if isinstance(solver, diffrax.AbstractAdaptiveSolver):
         controller, dt0 = tolerances.controller(y0.dtype), jnp.where(slow_times[-1] > 0, dt0, 1.0)
     else:
-        controller, dt0 = diffrax.StepTo(ts=jnp.concatenate([jnp.zeros_like(slow_times[:1]), slow_times])), None
+        controller, dt0 = _ToEachSave(slow_times), None
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(vector_field),
         solver,

@@ -17,19 +17,23 @@ Where 0 or 1 takes the place of one neuron, at distance $Q$ and at rest, $(p+Q)^
 Source: Marion and Berthier (2023), arXiv 2304.09576, for the equations of the pair.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
 from ..targets import PiecewiseConstant
 
-BETA = math.gamma(2 / 3) ** 2 / math.gamma(4 / 3)
-"""The complete beta function at (2/3, 2/3)."""
+# 2F1(1/3, 2/3; 5/3; y): its power series, which ends below rounding for y <= 1/2, and its value at 1.
+ORDER = np.arange(48)
+SERIES = np.cumprod(np.append(1.0, (ORDER + 1 / 3) * (ORDER + 2 / 3) / ((ORDER + 5 / 3) * (ORDER + 1))))
+AT_ONE = 2 / 3 * math.gamma(2 / 3) ** 2 / math.gamma(4 / 3)
 
 
 def acts(positions: Float[Array, "..."]) -> Bool[Array, "..."]:
@@ -143,11 +147,10 @@ def _pair_duration(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[
     q, k = _cube_root(p**3 + cubes), _cube_root(cubes)
     safe = jnp.where(q > 0, q, 1.0)
     below, above = (p / safe) ** 3, cubes / safe**3
-    is_small = below < above
-    series = _hypergeometric(jnp.where(is_small, below, above))
+    series = _series(jnp.minimum(below, above))
     small = p**3 / (safe**2 + safe * k + k**2) - k * (p / safe) ** 2 * series
-    large = q - k * (1 + 2 / 3 * BETA) + cubes / safe**2 * series
-    return p + 2 * p**2 / safe + jnp.where(is_small, small, large)
+    large = q - k * (1 + AT_ONE) + cubes / safe**2 * series
+    return p + 2 * p**2 / safe + jnp.where(below < above, small, large)
 
 
 def _near_gap(near: Float[Array, " n"], cubes: Float[Array, " n"], elapsed: Float[Array, "t n"]) -> Float[Array, "t n"]:
@@ -155,7 +158,7 @@ def _near_gap(near: Float[Array, " n"], cubes: Float[Array, " n"], elapsed: Floa
     before_hit = elapsed < jax.lax.stop_gradient(_pair_duration(near, cubes))
     start = jnp.where(before_hit, near, 1.0)
     goal = _clock(start, cubes) - jnp.where(before_hit, elapsed, 0.0)
-    tolerance = 64 * float(jnp.finfo(near.dtype).eps)
+    tolerance = 1e-12 if near.dtype == jnp.float64 else 1e-5
     solution = optx.root_find(
         lambda p, args: _clock(p, args[0]) - args[1],
         optx.Newton(rtol=tolerance, atol=tolerance),
@@ -171,23 +174,30 @@ def _near_gap(near: Float[Array, " n"], cubes: Float[Array, " n"], elapsed: Floa
 def _clock(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:
     """U of the module's docstring, for p > 0."""
     q = _far_gap(p, cubes)
-    return p + q + 2 * p**2 / q + cubes / q**2 * _hypergeometric(cubes / q**3)
+    return p + q + 2 * p**2 / q + cubes / q**2 * _hypergeometric(p, cubes)
+
+
+_clock.defjvps(
+    lambda d_p, _, p, cubes: (1 + p / _far_gap(p, cubes)) ** 2 * d_p,
+    lambda d_cubes, _, p, cubes: (1 + _hypergeometric(p, cubes)) / (3 * _far_gap(p, cubes) ** 2) * d_cubes,
+)
 
 
 def _far_gap(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.cbrt(p**3 + cubes)
 
 
-_clock.defjvps(
-    lambda d_p, _, p, cubes: (1 + p / _far_gap(p, cubes)) ** 2 * d_p,
-    lambda d_cubes, _, p, cubes: (1 + _hypergeometric(cubes / (p**3 + cubes))) / (3 * _far_gap(p, cubes) ** 2) * d_cubes,
-)
+def _hypergeometric(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""${}_2F_1(1/3, 2/3; 5/3; K/q^3)$; beyond 1/2 by reflection, $y^{2/3} F(y) + (1-y)^{2/3} F(1-y) = F(1)$."""
+    q = _far_gap(p, cubes)
+    below, above = (p / q) ** 3, cubes / q**3
+    series = _series(jnp.minimum(below, above))
+    reflected = (AT_ONE - (p / q) ** 2 * series) / jnp.cbrt(jnp.where(below < above, above, 1.0)) ** 2
+    return jnp.where(below < above, reflected, series)
 
 
-def _hypergeometric(y: Float[Array, "..."]) -> Float[Array, "..."]:
-    r"""${}_2F_1(1/3, 2/3; 5/3; y)$ on [0, 1], as an incomplete beta function."""
-    safe = jnp.where(y > 0, jnp.minimum(y, 1.0), 1.0)
-    return jnp.where(y > 0, 2 / 3 * BETA * jax.scipy.special.betainc(2 / 3, 2 / 3, safe) / jnp.cbrt(safe) ** 2, 1.0)
+def _series(y: Float[Array, "..."]) -> Float[Array, "..."]:
+    return functools.reduce(lambda total, coefficient: total * y + coefficient, SERIES[::-1].tolist(), jnp.zeros_like(y))
 
 
 def _cube_root(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -95,7 +95,7 @@ class SGD(AbstractDynamics):
         risk, status = risk_and_status(problem, stacked, status)
         return Trajectory(
             slow_time=slow_times,
-            fast_time=self.step_size * steps,
+            fast_time=self.step_size * steps.astype(self.step_size.dtype),
             step=steps,
             model=stacked,
             risk=risk,

@@ -7,8 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from .. import checks
 from ..activations import SmoothStep
-from ..dynamics import SGD, AbstractDynamics, GradientFlow
-from ..dynamics.limit import TwoTimescaleLimit
+from ..dynamics import SGD, AbstractDynamics, GradientFlow, TwoTimescaleLimit
 from ..networks import ShallowNetwork
 from ..problems import Regression
 from ..targets import PiecewiseConstant
@@ -35,7 +34,7 @@ class Comparison(eqx.Module):
     panels: tuple[float, ...]
     """Slow times at which the figure shows the functions."""
     first_save: float | None = None
-    """Save times are equidistant; with a `first_save` they are geometric from there on, and slow time is drawn on a log scale."""
+    """Save times are equidistant, or with a `first_save` geometric from there on and drawn on a log scale."""
     frame_every: int = 1
     """Saves for each frame of the animation."""
     seed: int = 0
@@ -65,7 +64,7 @@ class Comparison(eqx.Module):
         return round(self.slow_time / (self.epsilon * self.step_size))
 
     @property
-    def slow_times(self) -> Float[np.ndarray, " saves+1"]:
+    def slow_times(self) -> Float[np.ndarray, " t"]:
         if self.first_save is None:
             return np.linspace(0.0, self.slow_time, self.saves + 1)
         return np.concatenate([[0.0], np.geomspace(self.first_save, self.slow_time, self.saves)])

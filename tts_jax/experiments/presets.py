@@ -12,7 +12,7 @@ from .comparison import Comparison
 TWO_TIMESCALE = Comparison(
     name="two-timescale",
     profile="paper",
-    description="SGD with slow positions follows the two-timescale limit to a global minimum (Figures 3 and 4)",
+    description="with slow positions, SGD follows the two-timescale limit to a global minimum (Figures 3 and 4)",
     epsilon=2e-5,
     step_size=1e-5,
     slow_time=0.035,
@@ -22,12 +22,12 @@ TWO_TIMESCALE = Comparison(
 SAME_STEP = Comparison(
     name="same-step",
     profile="paper",
-    description="from the same start, one step size for all: SGD ends in a local minimum (Figure 5)",
+    description="from the same start, with one step size for both layers, SGD misses the global minimum (Figure 5)",
     epsilon=1.0,
     step_size=1e-5,
     slow_time=10.0,
-    saves=100,
-    panels=(0.0, 0.01, 0.1, 1.0, 3.0, 10.0),
+    saves=101,
+    panels=(0.0, 0.01, 0.1, 1.0, 3.16, 10.0),
     first_save=1e-4,
 )
 PRESETS = (

@@ -95,7 +95,7 @@ def _measure(
 
 
 def to_dataset(trajectories: Mapping[str, Trajectory], comparison: Comparison) -> "xarray.Dataset":
-    """All trajectories along a dimension `dynamics`, status and cost among the variables, the configuration as attributes.
+    """All trajectories along a dimension `dynamics`, with their status and cost; the configuration as attributes.
 
     A clock that a dynamics lacks is NaN.
     """

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Bool
 
 from .shifted import AbstractShiftedJacobian, DenseJacobian, Time, Y
@@ -257,22 +258,31 @@ class Rodas5P(dfx.AbstractAdaptiveSolver[None]):
         rate = 1 / h
         factors = self.linear.factor(vector_field, t, y0, args, rate / _GAMMA)
 
-        stages = []
-        for a, c, alpha, gamma in zip(_A, _C, _ALPHA, _GAMMAS, strict=True):
-            if stages:
-                y = _add(y0, _combine(a, stages))
-                f = vector_field(t + alpha * h, y, args)
-                f = _add(f, _scale(rate, _combine(c, stages)))
-            if f_t is not None and gamma != 0:
+        def stage(stages, row):
+            i, a, c, alpha, gamma = row
+            f = vector_field(t + alpha * h, _add(y0, _combine(a, stages)), args)
+            f = _add(f, _scale(rate, _combine(c, stages)))
+            if f_t is not None:
                 f = _add(f, _scale(gamma * h, f_t))
-            stages.append(self.linear.solve(factors, f))
+            u = self.linear.solve(factors, f)
+            return jtu.tree_map(lambda all_of, one: all_of.at[i].set(one), stages, u), None
 
-        y1 = _add(y0, _combine(_M, stages))
-        return y1, stages[-1], tuple(_combine(row, stages) for row in _H)
+        stages = jtu.tree_map(lambda y: jnp.zeros((8, *y.shape), y.dtype), y0)
+        rows = [jnp.asarray(rows, rate.dtype) for rows in (_padded(_A), _padded(_C), _ALPHA, _GAMMAS)]
+        stages, _ = jax.lax.scan(stage, stages, (jnp.arange(8), *rows))
+        y1 = _add(y0, _combine(jnp.asarray(_M), stages))
+        last = jtu.tree_map(lambda all_of: all_of[-1], stages)
+        return y1, last, tuple(_combine(jnp.asarray(row), stages) for row in _H)
+
+
+def _padded(rows):
+    return np.array([(*row, *(0.0,) * (8 - len(row))) for row in rows])
 
 
 def _combine(weights, vectors):
-    return jtu.tree_map(lambda *xs: sum(w * x for w, x in zip(weights, xs, strict=True)), *vectors)
+    return jtu.tree_map(
+        lambda xs: jnp.tensordot(weights.astype(xs.dtype), xs, 1, precision=jax.lax.Precision.HIGHEST), vectors
+    )
 
 
 def _scale(a, x):

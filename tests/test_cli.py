@@ -1,0 +1,185 @@
+"""The command line, in this process but for one smoke test."""
+
+import contextlib
+import io
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tts_jax import cli
+from tts_jax.dynamics import SGD, TwoTimescaleLimit
+from tts_jax.experiments import PRESETS, Comparison
+
+
+def call(*arguments):
+    """Exit code, and what was printed to the standard output and the standard error."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            code = cli.main(arguments)
+        except SystemExit as leave:
+            code = leave.code
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli") / "out"
+
+
+@pytest.fixture(scope="module")
+def result(folder):
+    """A run of SGD, which fails, and the limit: the gradient flow takes long to compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        both = property(lambda self: {"SGD": SGD(self.epsilon, self.step_size), "limit": TwoTimescaleLimit()})
+        patch.setattr(Comparison, "dynamics", both)
+        options = ("--epsilon", "1e-4", "--neurons", "24", "--step-size", "0.2", "--seed", "3", "--out", str(folder))
+        return call("run", "two-timescale", *options)
+
+
+@pytest.fixture
+def summary(result, folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def rows(text, heading):
+    """The cells of a table, below the line that holds `heading`."""
+    lines = text.splitlines()
+    start = next(k for k, line in enumerate(lines) if heading in line) + 2
+    table = []
+    for line in lines[start:]:
+        if not line.strip():
+            return table
+        table.append(re.split(r"\s{2,}", line.strip()))
+    return table
+
+
+def test_the_table_is_the_summary(result, summary):
+    code, text, _ = result
+    assert code == 0
+    expected = [
+        [
+            row["name"],
+            "nan" if row["final_error"] is None else f"{row['final_error']:.4g}",
+            row["status"],
+            f"{row['steps']:,}",
+            f"{row['compile_seconds']:.4g}",
+            f"{row['run_seconds']:.4g}",
+        ]
+        for row in summary["dynamics"]
+    ]
+    assert rows(text, "final error") == expected
+    (distance,) = summary["distances"]
+    numbers = [distance[name] for name in ("largest", "slow_time_of_largest", "final")]
+    assert rows(text, "L2 distance") == [["SGD to limit", *("nan" if x is None else f"{x:.4g}" for x in numbers)]]
+    assert " ".join(map(str, summary["neurons_per_piece"])) in text
+
+
+def test_options_reach_the_run(result, summary):
+    configuration = summary["configuration"]
+    assert (configuration["epsilon"], configuration["neurons"]) == (1e-4, 24)
+    assert (configuration["step_size"], configuration["seed"], configuration["profile"]) == (0.2, 3, "quick")
+    assert summary["provenance"]["dtype"] == "float64"
+
+
+def test_a_failed_run_is_shown_with_its_status(result, summary):
+    code, text, _ = result
+    assert code == 0
+    assert summary["dynamics"][0]["status"] == "diverged"
+    assert "diverged" in text
+
+
+def test_the_files_are_named_and_exist(result, summary, folder):
+    _, text, _ = result
+    for name in summary["files"]:
+        assert str(folder / name) in text.splitlines()
+        assert (folder / name).exists()
+
+
+def test_progress_goes_to_the_standard_error_as_plain_lines(result):
+    _, text, progress = result
+    phases = ["compiling SGD", "SGD", "compiling limit", "limit", "drawing"]
+    assert [line for line in progress.splitlines() if "steps/s" not in line] == phases
+    paces = [line for line in progress.splitlines() if "steps/s" in line]
+    assert 1 <= len(paces) <= 10
+    assert all(re.fullmatch(r"SGD: [\d,]+ of [\d,]+ steps, \S+ steps/s, \S+ left", line) for line in paces)
+    assert "\x1b" not in text + progress
+
+
+def test_a_terminal_gets_a_bar():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    with contextlib.redirect_stderr(Terminal()) as screen, cli._reporting() as report:
+        report("compiling SGD", 0, 0)
+        report("SGD", 0, 0)
+        report("SGD", 500, 1000)
+        report("drawing", 0, 0)
+    assert "steps/s, 0:00:00 left" in screen.getvalue()
+    assert "drawing" in screen.getvalue()
+
+
+def test_list_names_every_experiment():
+    code, text, _ = call("list")
+    assert code == 0
+    for preset in PRESETS:
+        assert f"{preset.name}: {preset.description}" in text
+        assert [preset.name, preset.profile, f"{preset.steps:,}"] in [
+            [*row[:2], row[-1]] for row in rows(text, "profile")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("fly",), "invalid choice: 'fly'"),
+        (("run",), "the following arguments are required: NAME"),
+        (("run", "three-timescale"), "there is no experiment 'three-timescale'"),
+        (("run", "same-step", "--profile", "slow"), "no profile 'slow'"),
+        (("run", "same-step", "--epsilon", "0"), "epsilon must be positive and finite, got 0.0"),
+        (("run", "same-step", "--epsilon", "-1"), "epsilon must be positive and finite, got -1.0"),
+        (("run", "same-step", "--epsilon", "nan"), "epsilon must be positive and finite, got nan"),
+        (("run", "same-step", "--epsilon", "small"), "argument --epsilon: invalid float value: 'small'"),
+        (("run", "same-step", "--neurons", "0"), "neurons must be an integer of at least 1, got 0"),
+        (("run", "same-step", "--neurons", "2.5"), "argument --neurons: invalid int value: '2.5'"),
+        (("run", "same-step", "--step-size", "inf"), "step_size must be positive and finite, got inf"),
+        (("run", "same-step", "--step-size", "1e-12"), "choose a step_size"),
+        (("run", "same-step", "--seed", "-1"), "seed must be an integer of at least 0, got -1"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, text, error = call(*arguments)
+    assert (code, text) == (2, "")
+    assert error.startswith("tts-jax: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_folder_is_bad_input(tmp_path):
+    (tmp_path / "file").touch()
+    code, text, error = call("run", "same-step", "--out", str(tmp_path / "file"))
+    assert (code, text) == (2, "")
+    assert error.startswith("tts-jax: cannot write into")
+    assert error.count("\n") == 1
+
+
+def test_an_interrupt_leaves_no_traceback(monkeypatch, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", interrupted)
+    code, _, error = call("run", "same-step", "--out", str(tmp_path))
+    assert (code, error) == (130, "tts-jax: interrupted\n")
+
+
+def test_the_installed_command_lists_the_experiments():
+    command = [sys.executable, "-c", "import sys; from tts_jax.cli import main; sys.exit(main())", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "two-timescale" in listed.stdout
+    assert listed.stderr == ""

@@ -1,0 +1,172 @@
+"""Pictures show what they say they show."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from tts_jax import plot
+from tts_jax.activations import Heaviside, SmoothStep
+from tts_jax.networks import ShallowNetwork
+from tts_jax.targets import PiecewiseConstant
+from tts_jax.trajectory import Stats, Status, Trajectory
+
+TARGET = PiecewiseConstant([0.3, 0.6], [1.0, 3.0, 2.0])
+TIMES = np.linspace(0.0, 0.02, 5)
+
+
+def trajectory(activation, *, floor=0.0, steps=False, times=TIMES):
+    """Two neurons that run into the two jumps, and reach them half way; the error is made up."""
+    progress = jnp.minimum(jnp.linspace(0.0, 2.0, len(times)), 1.0)[:, None, None]
+    positions = jnp.array([[0.2], [0.7]]) * (1 - progress) + TARGET.jumps[:, None] * progress
+    weights = jnp.broadcast_to(TARGET.heights[:, None], positions.shape)
+    model = ShallowNetwork(weights, positions, jnp.ones(len(times)), activation)
+    step = jnp.round(jnp.asarray(times) / 1e-6).astype(int)
+    return Trajectory(
+        slow_time=jnp.asarray(times),
+        fast_time=None,
+        step=step if steps else None,
+        model=model,
+        risk=jnp.maximum(1 - progress[:, 0, 0], floor),
+        status=jnp.asarray(Status.SUCCESSFUL),
+        stats=Stats("made up", jnp.asarray(7), jnp.asarray(0)),
+    )
+
+
+@pytest.fixture
+def pair():
+    return {"SGD": trajectory(SmoothStep(1e-2), floor=0.01, steps=True), "limit": trajectory(Heaviside())}
+
+
+def labels(legend):
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_risks_are_drawn_on_a_log_axis_with_a_step_axis_on_top(pair):
+    figure = plot.risks(pair)
+    (axes,) = figure.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "log")
+    assert "slow time" in axes.get_xlabel()
+    assert "error" in axes.get_ylabel()
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), pair["SGD"].slow_time)
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), pair["SGD"].risk)
+    (top,) = axes.child_axes
+    figure.draw_without_rendering()
+    assert "step" in top.get_xlabel()
+    np.testing.assert_allclose(np.asarray(top.get_xlim()) * 1e-6, axes.get_xlim())
+
+
+def test_a_log_time_axis_starts_at_the_first_positive_save(pair):
+    (axes,) = plot.risks(pair, log_time=True).axes
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlim() == (TIMES[1], TIMES[-1])
+
+
+def test_an_error_of_zero_leaves_the_axis_and_the_legend_says_so(pair):
+    figure = plot.risks(pair)
+    (axes,) = figure.axes
+    triangle = axes.lines[-1]
+    assert pair["limit"].risk[2] == 0 < pair["limit"].risk[1]
+    assert triangle.get_xdata()[0] == TIMES[2]
+    assert axes.get_ylim()[0] < float(min(pair["SGD"].risk))
+    assert labels(figure.legends[0]) == ["SGD", "limit", "zero from here on"]
+
+
+def test_an_error_that_explodes_does_not_stretch_the_axis(pair):
+    wild = dataclasses.replace(pair["SGD"], risk=jnp.array([1.0, 10.0, 1e300, jnp.inf, jnp.nan]))
+    (axes,) = plot.risks({"SGD": wild, "limit": pair["limit"]}).axes
+    assert axes.get_ylim()[1] == 20.0
+
+
+def test_step_axis_only_where_the_steps_agree(pair):
+    other = dataclasses.replace(pair["SGD"], step=2 * pair["SGD"].step)
+    (axes,) = plot.risks({"SGD": pair["SGD"], "SGD, half the step size": other}).axes
+    assert not axes.child_axes
+    (axes,) = plot.risks({"limit": pair["limit"]}).axes
+    assert not axes.child_axes
+
+
+def test_functions_has_one_panel_for_each_time(pair):
+    figure = plot.functions(pair, TARGET, [0.0, 0.0051, 0.01, 0.02])
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [f"slow time τ = {time}" for time in ("0", "0.005", "0.01", "0.02")]
+    assert labels(figure.legends[0]) == ["target", "SGD", "limit", "neuron positions"]
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("input x", "output f(x)")
+
+
+def test_functions_draws_target_networks_and_positions(pair):
+    panel = plot.functions(pair, TARGET, [0.0]).axes[0]
+    (target,) = panel.patches
+    np.testing.assert_array_equal(target.get_data().values, TARGET.values)
+    np.testing.assert_array_equal(target.get_data().edges, [0.0, 0.3, 0.6, 1.0])
+    for name, line, positions in zip(pair, panel.lines, panel.collections, strict=True):
+        start = pair[name].at(0)
+        x, y = line.get_data()
+        np.testing.assert_allclose(y, jax.vmap(start)(jnp.asarray(x)), atol=1e-12)
+        at = [segment[0, 0] for segment in positions.get_segments()]
+        np.testing.assert_array_equal(at, start.positions[:, 0])
+
+
+def test_a_step_is_drawn_upright(pair):
+    line = plot.functions({"limit": pair["limit"]}, TARGET, [0.02]).axes[0].lines[0]
+    x, y = line.get_data()
+    np.testing.assert_array_equal(y, TARGET(jnp.asarray(x)))
+    assert np.max(np.abs(np.diff(y)) / np.maximum(np.diff(x), 1e-300)) > 1e12
+
+
+def test_animation_has_one_frame_for_each_save_asked_for(pair, tmp_path):
+    plot.animation(pair, TARGET, tmp_path / "all.gif")
+    plot.animation(pair, TARGET, tmp_path / "some.gif", every=3, log_time=True)
+    with Image.open(tmp_path / "all.gif") as every_save, Image.open(tmp_path / "some.gif") as some:
+        assert every_save.n_frames == 5
+        assert some.n_frames == 3  # saves 0 and 3, and the last
+
+
+def test_colours_belong_to_kinds_and_are_distinct(pair):
+    styles = plot._styles(
+        ["gradient flow", "SGD, h = 1e-5", "SGD, h = 1e-3", "two-timescale limit", "mine", "reduced flow"]
+    )
+    colours = [to_hex(style["color"]) for style in styles]
+    assert colours[:2] == ["#0072b2", "#d55e00"]
+    assert len(set(colours)) == len(colours)
+
+
+def test_a_failed_trajectory_is_named_and_does_not_stop_the_picture(pair, tmp_path):
+    failed = jax.tree.map(
+        lambda leaf: leaf.at[2:].set(jnp.nan), (pair["SGD"].model.weights, pair["SGD"].model.positions)
+    )
+    model = ShallowNetwork(*failed, pair["SGD"].model.bias, SmoothStep(1e-2))
+    risk = pair["SGD"].risk.at[2:].set(jnp.nan)
+    broken = {"SGD": dataclasses.replace(pair["SGD"], model=model, risk=risk, status=jnp.asarray(Status.DIVERGED))}
+    for figure in (plot.risks(broken), plot.functions(broken, TARGET, TIMES)):
+        figure.savefig(tmp_path / "figure.png")
+        assert "SGD (diverged)" in labels(figure.legends[0])
+    plot.animation(broken, TARGET, tmp_path / "animation.gif")
+
+
+def test_pictures_leave_no_global_state(pair):
+    before = dict(matplotlib.rcParams)
+    plot.risks(pair)
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda pair: plot.risks({}), "no trajectory"),
+        (lambda pair: plot.functions({}, TARGET, [0.0]), "no trajectory"),
+        (lambda pair: plot.functions(pair, TARGET, []), "one panel for each time"),
+        (
+            lambda pair: plot.functions(pair | {"limit": trajectory(Heaviside(), times=TIMES / 2)}, TARGET, [0.0]),
+            "share their save times",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(pair, draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw(pair)
