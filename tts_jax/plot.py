@@ -8,6 +8,7 @@ gets the colour of that kind, the same in every picture; the colours are those o
 colour-blind. A trajectory that failed says so in the legend.
 """
 
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -175,7 +176,8 @@ def _error_limits(errors: Sequence[Float[np.ndarray, " t"]]) -> tuple[float, flo
 def _add_step_axis(axes: Axes, trajectories: Mapping[str, Trajectory]) -> None:
     rates = [int(t.step[-1]) / float(t.slow_time[-1]) for t in trajectories.values() if t.step is not None]
     if rates and np.allclose(rates, rates[0], rtol=1e-3):
-        top = axes.secondary_xaxis("top", functions=(lambda time: time * rates[0], lambda step: step / rates[0]))
+        to_steps, to_time = functools.partial(np.multiply, rates[0]), functools.partial(np.multiply, 1 / rates[0])
+        top = axes.secondary_xaxis("top", functions=(to_steps, to_time))
         top.set_xlabel("SGD step p = τ/(ε h)")
 
 

@@ -70,9 +70,11 @@ def pair_positions(
     positions: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"]
 ) -> Float[Array, "t m"]:
     """Where the neurons are at each slow time, for a start with a closed form; others give finite nonsense."""
+    start = jnp.broadcast_to(positions, (len(slow_times), len(positions)))
+    if not len(target.jumps):
+        return start
     gaps = _gaps(positions, target)
     left, right = _shrink(gaps, target.heights**2 * slow_times[:, None])
-    start = jnp.broadcast_to(positions, (len(slow_times), len(positions)))
     nowhere = len(positions)
     moved = start.at[:, jnp.where(gaps.has_left, gaps.left_neuron, nowhere)].set(target.jumps - left, mode="drop")
     return moved.at[:, jnp.where(gaps.has_right, gaps.right_neuron, nowhere)].set(target.jumps + right, mode="drop")
