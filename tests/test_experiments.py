@@ -96,7 +96,7 @@ def test_all_dynamics_start_alike_and_share_their_save_times(outcome):
     assert list(outcome.trajectories) == ["flow", "SGD", "limit"]
     start = outcome.summary.configuration.start
     for trajectory in outcome.trajectories.values():
-        np.testing.assert_array_equal(trajectory.model.positions[0], start.positions)
+        np.testing.assert_allclose(trajectory.model.positions[0], start.positions, rtol=1e-14)
         np.testing.assert_array_equal(trajectory.slow_time, outcome.summary.configuration.slow_times)
 
 

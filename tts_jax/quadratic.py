@@ -93,7 +93,9 @@ def _with_bias(activation: SmoothStep, positions: Float[Array, " m"], n: int) ->
 
 
 def _for_cut(activation: SmoothStep, positions: Float[Array, " m"], at: Callable[..., T], *args: Array) -> T:
-    return jax.lax.cond(activation.cuts(positions), partial(at, True), partial(at, False), *args)
+    # Without a checkpoint, reverse mode would carry the intermediate matrices of both branches.
+    branches = (jax.checkpoint(partial(at, cut), prevent_cse=False) for cut in (True, False))
+    return jax.lax.cond(activation.cuts(positions), *branches, *args)
 
 
 def _integrals(

@@ -1,18 +1,20 @@
 r"""Two neurons that close in on one jump of the target: the two-timescale limit in closed form.
 
-A jump of size $w$ with its left and right neighbouring neurons at distances $p$ and $q$ costs $w^2 pq/(p+q)$. Where every other
-fit is exact, gradient descent in slow time $\tau$ gives
+A jump of size $w$ with its left and right neighbouring neurons at distances $p$ and $q$ costs $w^2 pq/(p+q)$. Where
+every other fit is exact, gradient descent in slow time $\tau$ gives
 
 $$p' = -w^2 \frac{q^2}{(p+q)^2}, \qquad q' = -w^2 \frac{p^2}{(p+q)^2}.$$
 
-$K = q^3 - p^3$ is conserved: the nearer neuron, say at $p$, hits the jump first, and then both stay. With $q = (p^3 + K)^{1/3}$,
+$K = q^3 - p^3$ is conserved: the nearer neuron, say at $p$, hits the jump first, and then both stay. With
+$q = (p^3 + K)^{1/3}$ and $F = {}_2F_1(1/3, 2/3; 5/3; K/q^3)$,
 
-$$U(p, K) = p + q + \frac{2p^2}{q} + \frac{K}{q^2}\,{}_2F_1\!\left(\tfrac13, \tfrac23; \tfrac53; \tfrac{K}{q^3}\right), \qquad
+$$U(p, K) = p + q + \frac{2p^2}{q} + \frac{K}{q^2} F, \qquad
   \frac{\partial U}{\partial p} = \left(1 + \frac pq\right)^2, \qquad
-  \frac{\partial U}{\partial K} = \frac{1 + {}_2F_1}{3q^2},$$
+  \frac{\partial U}{\partial K} = \frac{1 + F}{3q^2},$$
 
-runs down like a clock, $U(p(\tau), K) = U(p(0), K) - w^2\tau$, to $U(0, K)$ at the hit. It is convex in $p$, and smooth at $K = 0$.
-Where 0 or 1 takes the place of one neuron, at distance $Q$ and at rest, $(p+Q)^3$ falls at the constant rate $3w^2Q^2$.
+runs down like a clock, $U(p(\tau), K) = U(p(0), K) - w^2\tau$, to $U(0, K)$ at the hit. It is convex in $p$, and
+smooth at $K = 0$. Where 0 or 1 takes the place of one neuron, at distance $Q$ and at rest, $(p+Q)^3$ falls at the
+constant rate $3w^2Q^2$.
 
 Source: Marion and Berthier (2023), arXiv 2304.09576, for the equations of the pair.
 """
@@ -44,7 +46,7 @@ def acts(positions: Float[Array, "..."]) -> Bool[Array, "..."]:
 def has_closed_form(positions: Float[Array, " m"], target: PiecewiseConstant) -> Bool[Array, ""]:
     """Whether every jump keeps a pair of neurons to itself.
 
-    That is so where at least two neurons start in each piece between two jumps (one that sits on a jump counts to the piece left
+    That is so where at least two neurons start in each piece between two jumps (one on a jump counts to the piece left
     of it) and no two neurons in (0, 1) coincide. The first and the last piece may hold any number.
     """
     acting = acts(positions)
@@ -138,9 +140,7 @@ def _duration(gaps: _Gaps) -> Float[Array, " n"]:
     return jnp.where(gaps.has_left & gaps.has_right, _pair_duration(near, _cubes(near, far)), alone)
 
 
-def _lone_gap(
-    gap: Float[Array, " n"], fixed: Float[Array, " n"], elapsed: Float[Array, "t n"]
-) -> Float[Array, "t n"]:
+def _lone_gap(gap: Float[Array, " n"], fixed: Float[Array, " n"], elapsed: Float[Array, "t n"]) -> Float[Array, "t n"]:
     return jnp.cbrt(jnp.maximum((gap + fixed) ** 3 - 3 * fixed**2 * elapsed, fixed**3)) - fixed
 
 
@@ -199,7 +199,9 @@ def _hypergeometric(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float
 
 
 def _series(y: Float[Array, "..."]) -> Float[Array, "..."]:
-    return functools.reduce(lambda total, coefficient: total * y + coefficient, SERIES[::-1].tolist(), jnp.zeros_like(y))
+    return functools.reduce(
+        lambda total, coefficient: total * y + coefficient, SERIES[::-1].tolist(), jnp.zeros_like(y)
+    )
 
 
 def _cube_root(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -124,6 +124,8 @@ class SGD(AbstractDynamics):
         samples: tuple[ArrayLike, ArrayLike] | None,
     ) -> "_Stream | None":
         if self.batch_size is None:
+            if samples is not None:
+                raise ValueError("batch_size=None takes the exact gradient, got samples=(x, y): leave one of them out")
             return None
         if samples is not None:
             return _Replay.of(samples, self.batch_size, checks.concrete(steps))
@@ -156,8 +158,8 @@ class _Replay(_Stream):
     def of(cls, samples: tuple[ArrayLike, ArrayLike], batch_size: int, steps: np.ndarray | None) -> "_Replay":
         x, y = (checks.as_float(part) for part in samples)
         if batch_size == 1:
-            x, y = x[:, None], y[:, None]
-        if x.shape[:2] != y.shape[:2] or x.shape[1] != batch_size:
+            x, y = (part[:, None] if part.ndim else part for part in (x, y))
+        if min(x.ndim, y.ndim) < 2 or x.shape[:2] != y.shape[:2] or x.shape[1] != batch_size:
             raise ValueError(
                 f"samples=(x, y) must have one row of batch_size={batch_size} for each step, "
                 f"got shapes {np.shape(samples[0])} and {np.shape(samples[1])}"
@@ -206,6 +208,7 @@ class _Descent(eqx.Module):
         else:
             gradient = jax.grad(lambda params: squared_error(eqx.combine(params, self.fixed), *batch))(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
+        updates = jax.tree.map(lambda update, param: update.astype(param.dtype), updates, state.params)
         if state.excess is None:
             return _State(optax.apply_updates(state.params, updates), None, optimizer)
         wanted = jax.tree.map(jnp.subtract, updates, state.excess)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array, Float, PyTree
@@ -11,7 +12,7 @@ from typing_extensions import override
 from ..activations import SmoothStep
 from ..networks import ShallowNetwork, linear_weights
 from ..problems import AbstractProblem, Regression
-from ..quadratic import hessian
+from ..quadratic import Hessian, hessian
 from ..solvers import AbstractShiftedJacobian
 
 
@@ -37,22 +38,27 @@ def unravel(y: Float[Array, " n"], like: ShallowNetwork) -> ShallowNetwork:
 
 
 class _Factors(NamedTuple):
+    shift: Float[Array, ""]
+    epsilon: Float[Array, ""]
+    hessian: Hessian
     fast: Float[Array, "n n"]
     """Inverse of the lower Cholesky factor of `epsilon s + H_aa`."""
     slow: Float[Array, "m m"]
     """The same for the Schur complement."""
     coupling: Float[Array, "n m"]
     """`(epsilon s + H_aa)^-1 H_au`."""
-    epsilon: Float[Array, ""]
 
 
 class EliminatedWeights(AbstractShiftedJacobian):
-    r"""Solves $(s + M H/\epsilon)\,x = r$ for the slow-time flow $y' = -M\,\nabla R/\epsilon$, $M = \mathrm{diag}(1, \epsilon)$.
+    r"""Solves $(s + D H)\,x = r$ for the slow-time flow $y' = -D\,\nabla R$, $D = \mathrm{diag}(1/\epsilon, 1)$.
 
-    The fast rows are $(\epsilon s + H_{aa})\,x_a + H_{au} x_u = \epsilon r_a$: positive definite whatever the step, and well scaled
-    as $\epsilon \to 0$. The Schur complement $s + H_{uu} - H_{ua} (\epsilon s + H_{aa})^{-1} H_{au}$ is symmetric, and
-    positive definite unless the step is so long that a direction of negative curvature grows within it by more than a
-    constant factor; then its Cholesky factor is NaN and the step is rejected.
+    It is $(s D^{-1} + H)\,x = D^{-1} r$, with a symmetric matrix of the closed-form Hessian blocks of `tts_jax.quadratic`. The block
+    $\epsilon s + H_{aa}$ of the weights is positive definite whatever the step, and well scaled as $\epsilon \to 0$. Its Schur
+    complement $s + H_{uu} - H_{ua} (\epsilon s + H_{aa})^{-1} H_{au}$ is positive definite unless the step is so long that a
+    direction of negative curvature grows within it by more than a constant factor; then its Cholesky factor is NaN and
+    the step is rejected.
+
+    `linearise(y, args)` gives epsilon, the model and the problem.
     """
 
     linearise: Callable[[Float[Array, " n"], Any], tuple[Float[Array, ""], ShallowNetwork, Regression]]
@@ -60,20 +66,38 @@ class EliminatedWeights(AbstractShiftedJacobian):
     @override
     def factor(self, vector_field, t, y, args, shift):
         epsilon, model, problem = self.linearise(y, args)
-        a, u = linear_weights(model), model.positions[:, 0]
-        d_aa, d_au, d_uu = hessian(model.activation, problem.target, a, u)
-        fast = _inverse_cholesky(d_aa, epsilon * shift)
+        blocks = hessian(model.activation, problem.target, linear_weights(model), model.positions[:, 0])
+        d_aa, d_au, d_uu, s, e = jax.lax.stop_gradient((*blocks, shift, epsilon))
+        fast = _inverse_cholesky(d_aa, e * s)
         half = fast @ d_au
-        slow = _inverse_cholesky(d_uu - half.T @ half, shift)
-        return _Factors(fast, slow, fast.T @ half, epsilon)
+        slow = _inverse_cholesky(d_uu - half.T @ half, s)
+        return _Factors(shift, epsilon, blocks, fast, slow, fast.T @ half)
 
     @override
     def solve(self, factors: _Factors, r: Float[Array, " n"]) -> Float[Array, " n"]:
-        neurons = len(factors.slow)
-        r_a, r_u = r[:-neurons], r[-neurons:]
-        x_u = factors.slow.T @ (factors.slow @ (r_u - factors.epsilon * (factors.coupling.T @ r_a)))
-        x_a = factors.epsilon * (factors.fast.T @ (factors.fast @ r_a)) - factors.coupling @ x_u
-        return jnp.concatenate([x_a, x_u])
+        shift, epsilon, (d_aa, d_au, d_uu), fast, slow, coupling = factors
+        neurons = len(slow)
+
+        def product(x):
+            x_a, x_u = x[:-neurons], x[-neurons:]
+            return shift * x + jnp.concatenate(
+                [(d_aa @ x_a + d_au @ x_u) / epsilon, d_au.T @ x_a + d_uu @ x_u]
+            )
+
+        def symmetric_solve(r_a, r_u):
+            x_u = slow.T @ (slow @ (r_u - coupling.T @ r_a))
+            return fast.T @ (fast @ r_a) - coupling @ x_u, x_u
+
+        def solve(_, r):
+            return jnp.concatenate(symmetric_solve(scale * r[:-neurons], r[-neurons:]))
+
+        def transpose_solve(_, r):
+            x_a, x_u = symmetric_solve(r[:-neurons], r[-neurons:])
+            return jnp.concatenate([scale * x_a, x_u])
+
+        # Derivatives are solves with the same factors, not derivatives of the factorisation.
+        scale = jax.lax.stop_gradient(epsilon)
+        return jax.lax.custom_linear_solve(product, r, solve, transpose_solve)
 
 
 def _inverse_cholesky(matrix: Float[Array, "n n"], shift: Float[Array, ""]) -> Float[Array, "n n"]:
