@@ -1,11 +1,11 @@
 """The verb: a dynamics moves a model on a problem."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Key, PyTree
+from jaxtyping import Array, ArrayLike, Key, PyTree, Real
 
 from . import checks
 from .dynamics.base import AbstractDynamics
@@ -17,7 +17,7 @@ def simulate(
     dynamics: AbstractDynamics,
     model: PyTree,
     problem: AbstractProblem,
-    slow_times: ArrayLike,
+    slow_times: Sequence[Real[ArrayLike, ""]] | ArrayLike,
     *,
     key: Key[Array, ""] | None = None,
     samples: tuple[ArrayLike, ArrayLike] | None = None,

@@ -18,7 +18,7 @@ from ..solvers import DenseJacobian, Rodas5P
 from ..trajectory import Trajectory, risk_and_status
 from . import structured
 from .base import AbstractDynamics, refuse_samples, timescale_labels, two_timescale
-from .ode import Tolerances, integrate
+from .ode import Integration, integrate
 
 DENSE = 512
 """Up to this many parameters the Jacobian is factored; beyond, the solver is explicit."""
@@ -39,6 +39,10 @@ class GradientFlow(AbstractDynamics):
     Near `epsilon = 1` some starts pass close to saddle points, which amplify any error. `max_steps` caps the
     solver's steps; a run that ends early says why in `status` and has NaN at the times it did not reach.
 
+    Gradients of anything at any save time with respect to `epsilon`, the start, the widths and the target are those of the numerical
+    solution. `adjoint` says how, as in Diffrax: the default `RecursiveCheckpointAdjoint` is for reverse mode (about five times the
+    cost of the solve), `diffrax.ForwardMode()` for forward mode.
+
     `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
 
     Raises `ValueError` for an `epsilon` that is not positive.
@@ -49,8 +53,7 @@ class GradientFlow(AbstractDynamics):
     epsilon: Float[Array, ""]
     slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
     solver: diffrax.AbstractSolver | None
-    tolerances: Tolerances
-    max_steps: int = eqx.field(static=True)
+    integration: Integration
 
     def __init__(
         self,
@@ -60,12 +63,12 @@ class GradientFlow(AbstractDynamics):
         rtol: float | None = None,
         atol: float | None = None,
         max_steps: int = 2**17,
+        adjoint: diffrax.AbstractAdjoint | None = None,
     ):
         self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
         self.slow = slow
         self.solver = solver
-        self.tolerances = Tolerances(rtol, atol)
-        self.max_steps = checks.count("max_steps", max_steps)
+        self.integration = Integration(rtol, atol, max_steps, adjoint)
 
     @override
     def run(
@@ -116,7 +119,7 @@ def _solve(
         solver, method = diffrax.Tsit5(), "Tsit5"
     args = (flow.epsilon, fixed, problem)
     states, status, stats = integrate(
-        velocity, y0, args, slow_times, solver, flow.tolerances, 1e-2 * flow.epsilon, flow.max_steps, method
+        velocity, y0, args, slow_times, solver, flow.integration, 1e-2 * flow.epsilon, method
     )
     stacked = eqx.combine(jax.vmap(unravel)(states), fixed)
     risk, status = risk_and_status(problem, stacked, status)

@@ -9,16 +9,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from typing_extensions import override
 
+from .. import checks
 from ..trajectory import Stats, Status
 
 
-class Tolerances(eqx.Module):
-    """Local error per step: `atol + rtol * |y|`."""
+class Integration(eqx.Module):
+    """How a flow is integrated and differentiated. The local error of a step is kept below `atol + rtol * |y|`."""
 
     rtol: float | None
     atol: float | None
+    max_steps: int = eqx.field(static=True)
+    adjoint: diffrax.AbstractAdjoint
 
-    def controller(self, dtype) -> diffrax.PIDController:
+    def __init__(self, rtol: float | None, atol: float | None, max_steps: int, adjoint: diffrax.AbstractAdjoint | None):
+        self.rtol = None if rtol is None else checks.positive("rtol", rtol)
+        self.atol = None if atol is None else checks.positive("atol", atol)
+        self.max_steps = checks.count("max_steps", max_steps)
+        self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+
+    def controller(self, dtype: jnp.dtype) -> diffrax.PIDController:
         default = 1e-10 if dtype == jnp.float64 else 1e-5
         return diffrax.PIDController(
             rtol=default if self.rtol is None else self.rtol, atol=default if self.atol is None else self.atol
@@ -53,9 +62,8 @@ def integrate(
     args: PyTree,
     slow_times: Float[Array, " t"],
     solver: diffrax.AbstractSolver,
-    tolerances: Tolerances,
+    how: Integration,
     dt0: Float[Array, ""],
-    max_steps: int,
     method: str,
 ) -> tuple[Float[Array, "t n"], Int[Array, ""], Stats]:
     """The state at each save time (NaN after a failure), a `Status`, and what it cost.
@@ -63,7 +71,7 @@ def integrate(
     `dt0` is the first step to try, in slow time. A solver without an error estimate steps from one save time to the next.
     """
     if isinstance(solver, diffrax.AbstractAdaptiveSolver):
-        controller, dt0 = tolerances.controller(y0.dtype), jnp.where(slow_times[-1] > 0, dt0, 1.0)
+        controller, dt0 = how.controller(y0.dtype), jnp.where(slow_times[-1] > 0, dt0, 1.0)
     else:
         controller, dt0 = _ToEachSave(slow_times), None
     solution = diffrax.diffeqsolve(
@@ -76,7 +84,8 @@ def integrate(
         args=args,
         saveat=diffrax.SaveAt(ts=slow_times),
         stepsize_controller=controller,
-        max_steps=max_steps,
+        max_steps=how.max_steps,
+        adjoint=how.adjoint,
         throw=False,
     )
     result = solution.result

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from ..quadratic import NormalEquations
 from ..solvers import Rodas5P
 from ..trajectory import Trajectory, risk_and_status
 from .base import AbstractDynamics, refuse_samples
-from .ode import Tolerances, integrate
+from .ode import Integration, integrate
 
 
 class ReducedFlow(AbstractDynamics):
@@ -31,14 +32,15 @@ class ReducedFlow(AbstractDynamics):
     Integrated by `Rodas5P` with `rtol = atol = 1e-10` on the local error in 64-bit, 1e-5 in 32-bit. With `ridge > 0` the positions
     follow the penalised risk; `Trajectory.risk` is still the risk itself.
 
+    Differentiable as `GradientFlow` is, by the same `adjoint`.
+
     Raises `ValueError` for a negative `ridge`, and in `simulate` for a model or a problem without normal equations.
 
     Source: Marion and Berthier (2023), arXiv 2304.09576; Golub and Pereyra (1973) for variable projection.
     """
 
     ridge: Float[Array, ""]
-    tolerances: Tolerances
-    max_steps: int = eqx.field(static=True)
+    integration: Integration
 
     def __init__(
         self,
@@ -46,10 +48,10 @@ class ReducedFlow(AbstractDynamics):
         rtol: float | None = None,
         atol: float | None = None,
         max_steps: int = 2**17,
+        adjoint: diffrax.AbstractAdjoint | None = None,
     ):
         self.ridge = checks.as_float(checks.non_negative("ridge", ridge))
-        self.tolerances = Tolerances(rtol, atol)
-        self.max_steps = checks.count("max_steps", max_steps)
+        self.integration = Integration(rtol, atol, max_steps, adjoint)
 
     @override
     def run(
@@ -97,9 +99,8 @@ def _solve(
         args,
         slow_times,
         Rodas5P(autonomous=True),
-        flow.tolerances,
+        flow.integration,
         jnp.asarray(1e-6, slow_times.dtype),
-        flow.max_steps,
         "Rodas5P, dense Jacobian",
     )
     fits = jax.vmap(lambda positions: fitted(positions, args))(states)

@@ -2,9 +2,11 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+import diffrax
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,8 @@ from ..networks import trainable
 from ..problems import AbstractProblem, squared_error
 from ..trajectory import Stats, Status, Trajectory, risk_and_status
 from .base import AbstractDynamics, timescale_labels, two_timescale
+
+T = TypeVar("T")
 
 BLOCK = 1024
 """Steps whose samples are drawn together."""
@@ -45,6 +49,10 @@ class SGD(AbstractDynamics):
     In 64-bit the state is plain. In 32-bit, which cannot hold updates of `epsilon * step_size` = 1e-10 to positions near 1, the state
     carries compensated sums (Kahan, 1965).
 
+    Derivatives with respect to the start, `epsilon`, `step_size`, the samples and the target are those of the computed steps, at fixed
+    numbers of steps. `adjoint` is as in Diffrax: the default `RecursiveCheckpointAdjoint` is for reverse mode, with a
+    memory that does not grow with the number of steps; `diffrax.ForwardMode()` is for forward mode.
+
     A run whose state becomes infinite or NaN stops there with `Status.DIVERGED`.
 
     Raises `ValueError` for an `epsilon` or `step_size` that is not positive, and in `simulate` where neither `key` nor `samples`
@@ -58,6 +66,7 @@ class SGD(AbstractDynamics):
     batch_size: int | None = eqx.field(static=True)
     slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
     optimizer: optax.GradientTransformation | None = eqx.field(static=True)
+    adjoint: diffrax.AbstractAdjoint
 
     def __init__(
         self,
@@ -66,12 +75,19 @@ class SGD(AbstractDynamics):
         batch_size: int | None = 1,
         slow: Callable[[PyTree], Any] | None = None,
         optimizer: optax.GradientTransformation | None = None,
+        adjoint: diffrax.AbstractAdjoint | None = None,
     ):
         self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
         self.step_size = checks.as_float(checks.positive("step_size", step_size))
         self.batch_size = None if batch_size is None else checks.count("batch_size", batch_size)
         self.slow = slow
         self.optimizer = optimizer
+        self.adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=512) if adjoint is None else adjoint
+        if not isinstance(self.adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
+            raise ValueError(
+                "SGD is differentiated by RecursiveCheckpointAdjoint (reverse mode) or ForwardMode, "
+                f"got {type(self.adjoint).__name__}"
+            )
 
     @override
     def run(
@@ -231,11 +247,21 @@ class _Descent(eqx.Module):
             at, state = carry
             return (at + BLOCK <= last) & _is_finite(state.params)
 
-        at, state = jax.lax.while_loop(goes_on, whole_block, (first, state))
+        at, state = self._loop(goes_on, whole_block, (first, state))
         rest = draw(at)
-        return jax.lax.fori_loop(
-            0, jnp.clip(last - at, 0, BLOCK), lambda i, s: self.step(s, jax.tree.map(lambda leaf: leaf[i], rest)), state
-        )
+
+        def one_step(carry):
+            i, state = carry
+            return i + 1, self.step(state, jax.tree.map(lambda leaf: leaf[i], rest))
+
+        steps_left = jnp.clip(last - at, 0, BLOCK)
+        return self._loop(lambda carry: carry[0] < steps_left, one_step, (jnp.zeros_like(steps_left), state))[1]
+
+    def _loop(self, goes_on: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], start: T) -> T:
+        adjoint = self.dynamics.adjoint
+        if isinstance(adjoint, diffrax.ForwardMode):
+            return jax.lax.while_loop(goes_on, body, start)
+        return eqxi.while_loop(goes_on, body, start, kind="checkpointed", checkpoints=adjoint.checkpoints or 512)
 
 
 @eqx.filter_jit
