@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -180,7 +181,7 @@ def test_an_interrupt_leaves_no_traceback(monkeypatch, tmp_path):
 
 
 def test_the_installed_command_lists_the_experiments():
-    command = [sys.executable, "-c", "import sys; from tts_jax.cli import main; sys.exit(main())", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    command = pathlib.Path(sys.executable).with_name("tts-jax")
+    listed = subprocess.run([command, "list"], capture_output=True, text=True, check=True, timeout=120)
     assert "two-timescale" in listed.stdout
     assert listed.stderr == ""

@@ -136,18 +136,36 @@ def test_runs_at_each_time():
     assert not np.any(reference.quick_jit(tts.distance)(a, a))
 
 
-@pytest.mark.parametrize("times", [[0.0, 0.5], [0.0, 0.6, 2.0], [0.0, 0.5, 2.0, 3.0]])
-def test_runs_at_other_times_are_refused(times):
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ([0.0, 0.5], ("got 3 and 2",)),
+        ([0.0, 0.5, 2.0, 3.0], ("got 3 and 4",)),
+        ([0.0, 0.6, 2.5], ("got 0.5 and 0.6 at index 1",)),
+    ],
+)
+def test_runs_at_other_times_are_refused(times, said):
     a, b = run(0, TIMES, tts.Heaviside()), run(0, times, tts.Heaviside())
-    reference.refuses(lambda: tts.distance(a, b), "save times", "got 3", str(len(times)))
+    reference.refuses(lambda: tts.distance(a, b), "save times", *said)
+
+
+def test_times_equal_to_rounding_are_common():
+    a, b = run(0, TIMES, tts.Heaviside()), run(0, [0.0, np.nextafter(0.5, 1), 2.0], tts.Heaviside())
+    assert tts.distance(a, b).shape == (3,)
 
 
 @pytest.mark.usefixtures("annotations_off")
 def test_other_things_are_refused():
     sharp = tts.Heaviside()
     model = network(np.random.default_rng(0), 3, sharp)
-    plane = tts.ShallowNetwork.init(jax.random.key(0), 3, sharp, dimension=2)
-    mlp = eqx.nn.MLP(1, 1, 2, 1, key=jax.random.key(0))
-    for other, name in ((plane, "ShallowNetwork"), (mlp, "MLP"), (run(0, TIMES, sharp), "Trajectory")):
+    others = {
+        "MLP": eqx.nn.MLP(1, 1, 2, 1, key=jax.random.key(0)),
+        "Trajectory": run(0, TIMES, sharp),
+        "ShallowNetwork with positions of shape (3, 2)": tts.ShallowNetwork(
+            jnp.ones((3, 2)), jnp.ones((3, 2)), None, sharp
+        ),
+        "ShallowNetwork with positions of shape (3, 8, 1)": run(0, TIMES, sharp).model,
+    }
+    for name, other in others.items():
         reference.refuses(lambda other=other: tts.distance(model, other), "distance needs", f"got {name}")
         reference.refuses(lambda other=other: tts.distance(other, model), "distance needs", f"got {name}")

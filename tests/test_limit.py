@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tts_jax as tts
 from reference import load, paper_target, quick_jit, refuses
 from scipy.integrate import quad, solve_ivp
+
+import tts_jax as tts
 from tts_jax.dynamics import limit
 from tts_jax.dynamics.pair import has_closed_form, hit_times, pair_positions
 from tts_jax.quadratic import gradient, normal_equations
@@ -107,10 +108,10 @@ def narrow_flow(positions, jumps, values, times, eta):
 
 # The published integrator.
 
-START = np.array(
-    [0.0239819, 0.0298762, 0.0514672, 0.1255853, 0.2072429, 0.2592524, 0.2784873, 0.2909047, 0.4151012, 0.4408098]
-    + [0.4568332, 0.5108276, 0.5507979, 0.5588541, 0.5908628, 0.649144, 0.6762549, 0.7081478, 0.892947, 0.8962931]
-)
+START = [
+    *(0.0239819, 0.0298762, 0.0514672, 0.1255853, 0.2072429, 0.2592524, 0.2784873, 0.2909047, 0.4151012, 0.4408098),
+    *(0.4568332, 0.5108276, 0.5507979, 0.5588541, 0.5908628, 0.649144, 0.6762549, 0.7081478, 0.892947, 0.8962931),
+]
 MOVING = [3, 4, 7, 8, 10, 11, 15, 16, 17, 18]
 LATER = {
     0.00105: [0.1256083, 0.2, 0.2955684, 0.4113405, 0.4569692, 0.5079993, 0.65, 0.6762546, 0.7124014, 0.8888002],
@@ -135,90 +136,97 @@ def test_some_positions_of_the_published_integrator():
 
 def test_the_published_integrator():
     stored = load("limit_euler")
-    positions = jax.jit(pair_positions)
+    positions = quick_jit(lambda start: pair_positions(start, paper_target(), jnp.asarray(stored["slow_time"])))
     for seed in stored["seeds"]:
         expected = stored[f"seed{seed}_positions"]
-        start = jnp.asarray(expected[0])
-        assert has_closed_form(start, paper_target())
-        got = positions(start, paper_target(), jnp.asarray(stored["slow_time"]))
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+        assert has_closed_form(jnp.asarray(expected[0]), paper_target())
+        np.testing.assert_allclose(positions(expected[0]), expected, rtol=0, atol=1e-4)
 
 
 # The closed form.
+
+
+@quick_jit
+def closed_form(start, jumps, values, times):
+    """Positions and hit times."""
+    target = tts.PiecewiseConstant(jumps, values)
+    return pair_positions(start, target, times), hit_times(start, target)
 
 
 @pytest.mark.parametrize(
     ("p", "q", "height"), [(0.1, 0.3, 1.0), (0.3, 0.1, -2.0), (0.2, 0.2, 3.0), (0.2, 0.2 + 1e-7, 1.0), (1e-4, 0.4, 1.0)]
 )
 def test_a_pair_moves_as_its_differential_equation_says(p, q, height):
-    jump, target = 0.5, tts.PiecewiseConstant([0.5], [1.0, 1.0 + height])
-    start = jnp.array([jump - p, jump + q])
-    hit = float(hit_times(start, target)[0])
-    times = hit * np.array([0.1, 0.5, 0.9, 0.99])
-    positions = np.asarray(pair_positions(start, target, jnp.asarray(times)))
-    gaps = np.abs(positions - jump)
-    np.testing.assert_allclose(gaps, pair_by_dop853(p, q, height, times), rtol=0, atol=1e-10)
-
-    def rate(s):
-        return (1 + s / np.cbrt(s**3 + abs(q**3 - p**3))) ** 2
-
-    nearer = min(p, q)
+    jump, start = 0.5, np.array([0.5 - p, 0.5 + q])
+    p, q = np.abs(start - jump)
+    nearer, cubes = min(p, q), abs(q - p) * (p * p + p * q + q * q)
     split = [nearer * 10.0**-k for k in range(1, 8)]
-    expected = quad(rate, 0, nearer, points=split, epsabs=0, epsrel=1e-13, limit=200)[0] / height**2
-    np.testing.assert_allclose(hit, expected, rtol=1e-11)
-    after = np.asarray(pair_positions(start, target, jnp.array([1.001, 5.0]) * hit))
-    rest = np.cbrt(abs(q**3 - p**3))
-    np.testing.assert_allclose(
-        np.sort(np.abs(after - jump)), [[0, rest], [0, rest]], rtol=0, atol=1e-7 if p == q else 1e-12
-    )
-    assert np.min(np.abs(after - jump)) == 0
+    settings = {"points": split, "epsabs": 0, "epsrel": 1e-13, "limit": 200}
+    hit = quad(lambda s: (1 + s / np.cbrt(s**3 + cubes)) ** 2, 0, nearer, **settings)[0] / height**2
+    times = hit * np.array([0.1, 0.5, 0.9, 0.99, 1.001, 5.0])
+    positions, hits = closed_form(start, np.array([jump]), np.array([1.0, 1.0 + height]), times)
+    np.testing.assert_allclose(hits, [hit], rtol=1e-11)
+    gaps = np.abs(positions - jump)
+    np.testing.assert_allclose(gaps[:4], pair_by_dop853(p, q, height, times[:4]), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(np.sort(gaps[4:]), np.tile([0, np.cbrt(cubes)], (2, 1)), rtol=0, atol=1e-13)
+    assert (gaps[4:].min(axis=1) == 0).all()
 
 
 def test_a_symmetric_pair_takes_four_times_its_distance():
-    target = tts.PiecewiseConstant([0.5], [0.0, 2.0])
-    start = jnp.array([0.25, 0.75])
-    assert hit_times(start, target)[0] == pytest.approx(4 * 0.25 / 4, rel=1e-14)
-    positions = pair_positions(start, target, jnp.array([0.1, 0.3]))
-    np.testing.assert_allclose(positions, [[0.35, 0.65], [0.5, 0.5]], rtol=0, atol=1e-14)
+    start, times = np.array([0.25, 0.75]), np.array([0.0, 0.1, 0.2, 0.25, 0.3, 1.0])
+    positions, hits = closed_form(start, np.array([0.5]), np.array([0.0, 2.0]), times)
+    np.testing.assert_allclose(hits, 4 * 0.25 / 4, rtol=1e-14)
+    expected = np.minimum(0.25 + times, 0.5)
+    np.testing.assert_allclose(positions, np.stack([expected, 1 - expected], 1), rtol=0, atol=1e-14)
 
 
-def test_a_neuron_whose_partner_is_the_boundary():
-    target = tts.PiecewiseConstant([0.4], [0.0, 1.5])
-    times = np.array([0.01, 0.05, 0.09])
-    for start, gap, fixed in (([0.1, 0.25], 0.15, 0.6), ([0.7, 0.8], 0.3, 0.4)):
-        mover = start.index(0.4 - gap if fixed == 0.6 else 0.4 + gap)
-        speed = solve_ivp(
-            lambda _, p, fixed=fixed: -((1.5 * fixed / (p + fixed)) ** 2), (0, 1), [gap], "DOP853", times, rtol=1e-13
-        ).y[0]
-        moved = np.asarray(pair_positions(jnp.array(start), target, jnp.asarray(times)))
-        np.testing.assert_allclose(np.abs(moved[:, mover] - 0.4), np.maximum(speed, 0), rtol=0, atol=1e-10)
-        np.testing.assert_array_equal(moved[:, 1 - mover], start[1 - mover])
-        hit = quad(lambda p, fixed=fixed: ((p + fixed) / (1.5 * fixed)) ** 2, 0, gap)[0]
-        np.testing.assert_allclose(hit_times(jnp.array(start), target)[0], hit, rtol=1e-13)
+@pytest.mark.parametrize(("start", "mover"), [([0.1, 0.25], 1), ([0.7, 0.8], 0)])
+def test_a_neuron_whose_partner_is_the_boundary(start, mover):
+    gap, fixed = abs(start[mover] - 0.4), 0.6 if mover else 0.4
+    hit = quad(lambda p: ((p + fixed) / (1.5 * fixed)) ** 2, 0, gap)[0]
+    times = hit * np.array([0.1, 0.3, 0.8, 0.99, 1.01, 2.0])
+    positions, hits = closed_form(np.array(start), np.array([0.4]), np.array([0.0, 1.5]), times)
+    np.testing.assert_allclose(hits, [hit], rtol=1e-13)
+    left = solve_ivp(
+        lambda _, p: -((1.5 * fixed / (p + fixed)) ** 2), (0, hit), [gap], "DOP853", times[:4], rtol=1e-13, atol=1e-15
+    )
+    np.testing.assert_allclose(np.abs(positions[:4, mover] - 0.4), left.y[0], rtol=0, atol=1e-10)
+    np.testing.assert_array_equal(positions[4:, mover], 0.4)
+    np.testing.assert_array_equal(positions[:, 1 - mover], start[1 - mover])
 
 
 def test_hit_times_of_jumps_that_are_never_reached_and_of_starts_without_a_closed_form():
-    target = tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, 1.0])
-    np.testing.assert_array_equal(np.isinf(hit_times(jnp.array([0.4, 0.5]), target)), [False, True])
-    assert np.isinf(hit_times(jnp.array([-0.5, 1.5]), tts.PiecewiseConstant([0.3], [0.0, 1.0]))).all()
-    for start in ([0.4], [0.1, 0.5, 0.7], [0.4, 0.4]):
-        assert np.isnan(hit_times(jnp.array(start), target)).all()
-    on_jump = hit_times(jnp.array([0.3, 0.4, 0.5]), target)
-    assert on_jump[0] == 0
+    @quick_jit
+    @jax.vmap
+    def hits(start):
+        return hit_times(start, tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, 1.0]))
+
+    known = hits(np.array([[0.4, 0.5, 2.0], [0.3, 0.4, 0.5], [0.1, 0.4, 0.5]]))
+    np.testing.assert_array_equal(np.isfinite(known), np.tile([True, False], (3, 1)))
+    np.testing.assert_array_equal(known[:, 1], np.inf)
+    np.testing.assert_allclose(known[:2, 0], [0.1 * (0.27 + 0.09 + 0.01) / 0.27, 0.0])
+    unknown = hits(np.array([[-0.5, 1.5, 0.4], [0.1, 0.5, 0.7], [0.4, 0.4, 0.5]]))
+    assert np.isnan(unknown).all()
+    nothing = hit_times(jnp.array([-0.5, 1.5]), tts.PiecewiseConstant([0.3], [0.0, 1.0]))
+    np.testing.assert_array_equal(nothing, np.inf)
+
+
+def qualified_start(rng, neurons):
+    """Two neurons or more in each piece of the paper's target, so that there is a closed form."""
+    walls = np.concatenate([[0], paper_target().jumps, [1]])
+    start = np.concatenate([rng.uniform(walls[:-1], walls[1:], (2, 6)).ravel(), rng.uniform(0, 1, neurons - 12)])
+    return padded(rng.permutation(start), 20)
 
 
 def test_the_difference_of_cubes_is_conserved():
-    target, times = paper_target(), jnp.linspace(0, 0.03, 61)
+    target, times = paper_target(), np.linspace(0, 0.03, 61)
     rng = np.random.default_rng(1)
-    walls = np.concatenate([[0], target.jumps, [1]])
-    for _ in range(5):
-        start = rng.permutation(rng.uniform(walls[:-1], walls[1:], (2, 6)).ravel())
-        positions = np.asarray(pair_positions(jnp.asarray(start), target, times))
-        hits = np.asarray(hit_times(jnp.asarray(start), target))
+    for neurons in (12, 13, 16, 20):
+        positions, hits = closed_form(qualified_start(rng, neurons), target.jumps, target.values, times)
         for jump, hit in zip(np.asarray(target.jumps), hits, strict=True):
             left = np.max(np.where(positions <= jump, positions, 0), 1)
             right = np.min(np.where(positions >= jump, positions, 1), 1)
-            conserved = ((right - jump) ** 3 - (jump - left) ** 3)[np.asarray(times) < hit]
+            conserved = ((right - jump) ** 3 - (jump - left) ** 3)[times < hit]
             np.testing.assert_allclose(conserved, conserved[0], rtol=0, atol=1e-12)
 
 
@@ -226,15 +234,14 @@ def test_the_difference_of_cubes_is_conserved():
 
 
 def test_events_and_closed_form_agree():
-    target, times = paper_target(), jnp.linspace(0, 0.03, 31)
-    events = quick_jit(lambda start: limit.integrate(start, target, times, 100)[0])
+    target, times = paper_target(), np.linspace(0, 0.03, 61)
+    events = quick_jit(lambda start: limit.integrate(start, target, jnp.asarray(times), 100)[0])
     rng = np.random.default_rng(2)
-    walls = np.concatenate([[0], target.jumps, [1]])
     for neurons in (12, 15, 20):
-        start = rng.uniform(walls[:-1], walls[1:], (2, 6)).ravel()
-        start = jnp.asarray(padded(np.concatenate([start, rng.uniform(0, 1, neurons - 12)]), 20))
-        assert has_closed_form(start, target)
-        np.testing.assert_allclose(events(start), pair_positions(start, target, times), rtol=0, atol=1e-10)
+        start = qualified_start(rng, neurons)
+        assert has_closed_form(jnp.asarray(start), target)
+        expected, _ = closed_form(start, target.jumps, target.values, times)
+        np.testing.assert_allclose(events(start), expected, rtol=0, atol=1e-10)
 
 
 LANES, NEURONS, JUMPS = 32, 20, 6
@@ -344,8 +351,8 @@ def test_coincident_neurons_move_as_one_that_is_slower():
 def test_a_symmetric_pair_meets_on_the_jump():
     run = event_driven([0.25, 0.75], [0.5], [0.0, 1.0], np.linspace(0, 1.2, 7))
     expected = np.minimum(0.25 + np.linspace(0, 1.2, 7) / 4, 0.5)
-    np.testing.assert_allclose(positions_of(run, 2), np.stack([expected, 1 - expected], 1), rtol=0, atol=1e-6)
-    assert run.risk[-1] < 1e-6
+    np.testing.assert_allclose(positions_of(run, 2), np.stack([expected, 1 - expected], 1), rtol=0, atol=1e-5)
+    assert run.risk[-1] < 1e-5  # not 0: rounding makes the cubes of the gaps differ by 1e-18
 
 
 @pytest.mark.parametrize("positions", [[], [-0.5, 1.5], [0.0, 1.0], [np.inf, -np.inf]])
@@ -444,7 +451,7 @@ def slope_along(f, arguments, directions, h=1e-6):
 DIFFERENTIATED = {
     "closed form": ([0.2, 0.42, 0.55, 0.9], [0.35, 0.75], [0.0, 1.0, -1.0], [0.05, 0.1, 0.4, 0.9]),
     "boundary": ([0.5, 0.55, 0.6, 0.9], [0.35, 0.95], [0.0, 1.0, -1.0], [0.02, 0.1, 0.4, 0.9]),
-    "symmetric": ([0.2, 0.5, 0.6, 0.9], [0.35, 0.75], [0.0, 1.0, -1.0], [0.05, 0.1, 0.2, 0.3]),
+    "symmetric": ([0.2, 0.5, 0.6, 0.9], [0.35, 0.75], [0.0, 1.0, -1.0], [0.02, 0.05, 0.1, 0.14]),
     "one between two jumps": ([0.5, 0.9, -1.0, 2.0], [0.35, 0.75], [0.0, 1.0, -1.0], [0.05, 0.1, 0.4, 0.9]),
     "two jumps in a cell": ([0.2, 0.9, 0.95, 2.0], [0.35, 0.55], [0.0, 1.0, -0.5], [0.05, 0.1, 0.4, 0.9]),
 }
@@ -466,39 +473,46 @@ def test_derivatives_of_known_and_of_traced_starts():
 
 
 def test_derivatives_of_hit_times():
+    @quick_jit
     def times(start, jumps, values):
         return hit_times(start, tts.PiecewiseConstant(jumps, values))
 
+    forward_mode = quick_jit(lambda arguments, directions: jax.jvp(times, arguments, directions)[1])
     for start, jumps, values, _ in list(DIFFERENTIATED.values())[:2]:
         arguments = [jnp.array(a, float) for a in (start, jumps, values)]
         directions = [jnp.cos(jnp.arange(len(a), dtype=float)) for a in arguments]
-        _, forward = jax.jvp(times, arguments, directions)
+        forward = forward_mode(arguments, directions)
         np.testing.assert_allclose(forward, slope_along(times, arguments, directions), rtol=1e-7, atol=1e-7)
 
 
 def test_a_neuron_that_has_hit_follows_the_jump_alone():
     start, jumps, values = jnp.array([0.2, 0.42, 0.55, 0.9]), jnp.array([0.35, 0.75]), jnp.array([0.0, 1.0, -1.0])
 
+    @quick_jit
     def nearest(start, jumps, values):
         return pair_positions(start, tts.PiecewiseConstant(jumps, values), jnp.array([0.9]))[0, 1]
 
     assert nearest(start, jumps, values) == jumps[0]
-    d_start, d_jumps, d_values = jax.grad(nearest, (0, 1, 2))(start, jumps, values)
+    d_start, d_jumps, d_values = quick_jit(jax.grad(nearest, (0, 1, 2)))(start, jumps, values)
     np.testing.assert_array_equal(d_start, 0)
     np.testing.assert_array_equal(d_jumps, [1, 0])
     np.testing.assert_array_equal(d_values, 0)
 
 
 def test_single_precision():
-    start, values, times = [0.2, 0.45, 0.7], [0.0, 1.0, -1.0], [0.0, 0.1, 0.3]
-    for jumps in ([0.35], [0.35, 0.55]):
-        double = simulate(start, jumps, values[: len(jumps) + 1], times)
-        with jax.enable_x64(False):
-            single = simulate(start, jumps, values[: len(jumps) + 1], times)
-        assert single.stats.method == double.stats.method
-        assert single.status == tts.Status.SUCCESSFUL
-        assert single.model.positions.dtype == single.risk.dtype == jnp.float32
-        np.testing.assert_allclose(single.model.positions, double.model.positions, rtol=0, atol=1e-5)
+    starts = np.tile(padded([0.2, 0.45, 0.7], NEURONS), (LANES, 1))
+    jumps = np.tile([0.35, 0.55, 0.95, 0.96, 0.97, 0.98], (LANES, 1))
+    values = np.tile([0.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0], (LANES, 1))
+    starts[0, :14] = np.linspace(0.1, 0.992, 14)
+    jumps[0] = starts[0, 1:12:2] + np.linspace(0.01, 0.05, 6)
+    times = np.tile(np.linspace(0, 1, 9), (LANES, 1))
+    assert has_closed_form(jnp.asarray(starts[0]), tts.PiecewiseConstant(jumps[0], values[0]))
+    double = simulate_many(starts, jumps, values, times)
+    with jax.enable_x64(False):
+        single = simulate_many(*(a.astype(np.float32) for a in (starts, jumps, values, times)))
+    assert (single.status == tts.Status.SUCCESSFUL).all()
+    assert single.model.positions.dtype == single.risk.dtype == jnp.float32
+    np.testing.assert_allclose(single.model.positions, double.model.positions, rtol=0, atol=1e-5)
 
 
 def test_what_it_refuses(annotations_off):

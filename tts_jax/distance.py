@@ -1,11 +1,10 @@
 """The distance between two networks, or two trajectories, as functions."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-
-import equinox as eqx
 
 from . import checks
 from .networks import ShallowNetwork, trainable
@@ -18,19 +17,12 @@ def distance(a: Trajectory | ShallowNetwork, b: Trajectory | ShallowNetwork) -> 
 
     Two networks give a scalar, two trajectories with the same save times one number for each. The activations (and
     their widths) may differ. Both functions are polynomials between known points, where the integral is taken piece
-    by piece; so a small distance has the same relative accuracy as a large one.
+    by piece: the error is the rounding of the values of the functions, not its square root, however near they are.
 
     Raises `ValueError` for save times that differ and for models without an exact distance.
     """
     if isinstance(a, Trajectory) and isinstance(b, Trajectory):
-        times = checks.concrete(a.slow_time), checks.concrete(b.slow_time)
-        if a.slow_time.shape != b.slow_time.shape or (
-            times[0] is not None and times[1] is not None and not np.allclose(*times, rtol=1e-6, atol=1e-12)
-        ):
-            raise ValueError(
-                f"trajectories must share their save times, got {a.slow_time.shape[0]} and {b.slow_time.shape[0]} "
-                "that differ: simulate both with the same slow_times"
-            )
+        _check_times(a.slow_time, b.slow_time)
         moving_a, fixed_a = eqx.partition(a.model, trainable(a.model))
         moving_b, fixed_b = eqx.partition(b.model, trainable(b.model))
 
@@ -39,9 +31,11 @@ def distance(a: Trajectory | ShallowNetwork, b: Trajectory | ShallowNetwork) -> 
 
         return jax.vmap(at_one_time)(moving_a, moving_b)
     for model in (a, b):
-        if not isinstance(model, ShallowNetwork) or model.positions.shape[-1] != 1:
+        if not isinstance(model, ShallowNetwork) or model.positions.shape[1:] != (1,):
+            shape = f" with positions of shape {model.positions.shape}" if isinstance(model, ShallowNetwork) else ""
             raise ValueError(
-                f"distance needs two trajectories, or two one-dimensional ShallowNetworks, got {type(model).__name__}"
+                "distance needs two trajectories, or two ShallowNetworks with positions of shape (neurons, 1), "
+                f"got {type(model).__name__}{shape}"
             )
 
     def difference(x):
@@ -49,3 +43,15 @@ def distance(a: Trajectory | ShallowNetwork, b: Trajectory | ShallowNetwork) -> 
 
     kinks = jnp.concatenate([model.activation.kinks(model.positions[:, 0]) for model in (a, b)])
     return jnp.sqrt(mean_square(difference, kinks, max(a.activation.degree, b.activation.degree)))
+
+
+def _check_times(a: Float[Array, " t"], b: Float[Array, " s"]) -> None:
+    known_a, known_b = checks.concrete(a), checks.concrete(b)
+    if a.shape != b.shape:
+        got = f"{len(a)} and {len(b)} of them"
+    elif known_a is None or known_b is None or (same := np.isclose(known_a, known_b, rtol=1e-6, atol=1e-12)).all():
+        return
+    else:
+        k = int(np.argmin(same))
+        got = f"{known_a[k]} and {known_b[k]} at index {k}"
+    raise ValueError(f"trajectories must share their save times, got {got}: simulate both with the same slow_times")

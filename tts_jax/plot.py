@@ -44,7 +44,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "diffusion": {"color": "#E69F00"},
     "limit": {"color": "#009E73", "linestyle": (0, (5, 2.5)), "zorder": 3},
     "sgd": {"color": "#D55E00", "linewidth": 1.0},
-    "flow": {"color": "#0072B2", "linewidth": 2.6, "zorder": 1.9},
+    "flow": {"color": "#0072B2", "linewidth": 2.2, "zorder": 1.9},
 }
 OTHERS = [{"color": colour, "linewidth": 1.2} for colour in ("#56B4E9", "#000000", "#882255", "#999933")]
 TARGET: dict[str, Any] = {"color": "0.6", "linewidth": 2.5}

@@ -1,7 +1,7 @@
 """The gradient flow at two time scales."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -85,10 +85,20 @@ class GradientFlow(AbstractDynamics):
         return _solve(self, model, problem, timescale_labels(model, self.slow), slow_times)
 
 
-@eqx.filter_jit
-def _solve(
-    flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels: PyTree[str], slow_times: Float[Array, " t"]
-) -> Trajectory:
+class Equation(NamedTuple):
+    """The flow as Diffrax takes it, in slow time."""
+
+    vector_field: Callable[[ArrayLike, Array, PyTree], Array]
+    y0: Float[Array, " n"]
+    args: PyTree
+    model_at: Callable[[Array, PyTree], PyTree]
+    solver: diffrax.AbstractSolver
+    method: str
+    """The solver in words."""
+
+
+def equation(flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels: PyTree[str]) -> Equation:
+    """The equation, and the solver that suits it."""
     params, fixed = eqx.partition(model, trainable(model))
     closed_form = structured.applies(model, problem, labels)
     if closed_form:
@@ -96,12 +106,13 @@ def _solve(
     else:
         ravel, unravel = lambda tree: ravel_pytree(tree)[0], ravel_pytree(params)[1]
 
-    def at(y, args):
-        epsilon, fixed, problem = args
-        return epsilon, eqx.combine(unravel(y), fixed), problem
+    def model_at(y, args):
+        _, fixed, _ = args
+        return eqx.combine(unravel(y), fixed)
 
     def velocity(t, y, args):
-        epsilon, model, problem = at(y, args)
+        epsilon, _, problem = args
+        model = model_at(y, args)
         mobility = two_timescale(optax.scale(-1.0), epsilon, labels)
         gradient = eqx.filter(problem.gradient(model), trainable(model))
         descent, _ = mobility.update(gradient, mobility.init(params))
@@ -111,17 +122,25 @@ def _solve(
     if flow.solver is not None:
         solver, method = flow.solver, type(flow.solver).__name__
     elif closed_form:
-        solver = Rodas5P(linear=structured.EliminatedWeights(at), autonomous=True)
-        method = "Rodas5P, closed-form Hessian"
+        linear = structured.EliminatedWeights(lambda y, args: (args[0], model_at(y, args), args[2]))
+        solver, method = Rodas5P(linear, autonomous=True), "Rodas5P, closed-form Hessian"
     elif len(y0) <= DENSE:
-        solver, method = Rodas5P(linear=DenseJacobian(), autonomous=True), "Rodas5P, dense Jacobian"
+        solver, method = Rodas5P(DenseJacobian(), autonomous=True), "Rodas5P, dense Jacobian"
     else:
         solver, method = diffrax.Tsit5(), "Tsit5"
-    args = (flow.epsilon, fixed, problem)
+    return Equation(velocity, y0, (flow.epsilon, fixed, problem), model_at, solver, method)
+
+
+@eqx.filter_jit
+def _solve(
+    flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels: PyTree[str], slow_times: Float[Array, " t"]
+) -> Trajectory:
+    field, y0, args, model_at, solver, method = equation(flow, model, problem, labels)
     states, status, stats = integrate(
-        velocity, y0, args, slow_times, solver, flow.integration, 1e-2 * flow.epsilon, method
+        field, y0, args, slow_times, solver, flow.integration, 1e-2 * flow.epsilon, method
     )
-    stacked = eqx.combine(jax.vmap(unravel)(states), fixed)
+    moving = jax.vmap(lambda y: eqx.filter(model_at(y, args), trainable(model)))(states)
+    stacked = eqx.combine(moving, model)
     risk, status = risk_and_status(problem, stacked, status)
     return Trajectory(
         slow_time=slow_times,

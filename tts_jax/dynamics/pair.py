@@ -141,7 +141,9 @@ def _duration(gaps: _Gaps) -> Float[Array, " n"]:
 
 
 def _lone_gap(gap: Float[Array, " n"], fixed: Float[Array, " n"], elapsed: Float[Array, "t n"]) -> Float[Array, "t n"]:
-    return jnp.cbrt(jnp.maximum((gap + fixed) ** 3 - 3 * fixed**2 * elapsed, fixed**3)) - fixed
+    cube = (gap + fixed) ** 3 - 3 * fixed**2 * elapsed
+    before_hit = cube > fixed**3
+    return jnp.where(before_hit, jnp.cbrt(jnp.where(before_hit, cube, 1.0)) - fixed, 0.0)
 
 
 def _pair_duration(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
 from typing_extensions import override
 
 from .. import checks

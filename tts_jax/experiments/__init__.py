@@ -8,10 +8,6 @@
 """
 
 from .comparison import Comparison as Comparison
-from .presets import PRESETS as PRESETS
-from .presets import preset as preset
-from .run import Outcome as Outcome
-from .run import Report as Report
-from .run import run as run
-from .run import to_dataset as to_dataset
+from .presets import PRESETS as PRESETS, preset as preset
+from .run import Outcome as Outcome, Report as Report, run as run, to_dataset as to_dataset
 from .summary import Summary as Summary

@@ -1,7 +1,7 @@
 """The experiments by name. The numbers are those of Marion and Berthier (2023), arXiv 2304.09576.
 
-The default seed is 0 everywhere. Its start is one in which every piece of the target holds at least two neurons, as the
-paper's theorem asks for; about 3 starts in 10 are. Another seed is simulated whatever its start is.
+The default seed is 0 everywhere, the first whose start has at least two neurons in every piece of the target, as the
+paper's figures have; about 3 starts in 10 do. Another seed is simulated whatever its start is.
 """
 
 import dataclasses

@@ -79,7 +79,7 @@ def _measure(
 
     report(f"compiling {name}", 0, 0)
     one_step = times * (comparison.epsilon * comparison.step_size / times[-1])
-    _, compile_seconds = seconds(one_step, _no_progress)
+    _, compile_seconds = seconds(one_step, _silent)
     report(name, 0, 0)
     trajectory, run_seconds = seconds(times, lambda done, total: report(name, done, total))
     return trajectory, DynamicsSummary(
@@ -129,9 +129,5 @@ def _draw(comparison: Comparison, trajectories: Mapping[str, Trajectory], folder
     return "risks.png", "functions.png", "animation.gif"
 
 
-def _silent(phase: str, done: int, total: int) -> None:
-    pass
-
-
-def _no_progress(done: int, total: int) -> None:
+def _silent(*report: object) -> None:
     pass

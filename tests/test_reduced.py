@@ -1,0 +1,199 @@
+"""The reduced flow: its weights, its velocity by least squares, and the limit epsilon -> 0 of the gradient flow."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from scipy.integrate import solve_ivp
+
+import tts_jax as tts
+
+TIMES = np.linspace(0, 0.2, 6)
+
+
+def small_case(**changes):
+    case = reference.Case(
+        0.2,
+        np.array([0.3, 0.6]),
+        np.array([1.0, -1.0, 2.0]),
+        0.3,
+        np.array([0.5, -0.4, 1.0, 0.3]),
+        np.array([0.05, 0.33, 0.52, 0.97]),
+    )
+    return case._replace(**changes)
+
+
+def reduced_flow(case, **options):
+    return tts.simulate(tts.ReducedFlow(**options), *reference.build(case), TIMES)
+
+
+def states(trajectory):
+    """Bias, weights and positions, one row for each time."""
+    model = trajectory.model
+    return np.hstack([model.bias[:, None], model.weights[..., 0], model.positions[..., 0]])
+
+
+def positions(trajectory):
+    return np.asarray(trajectory.model.positions[..., 0])
+
+
+def largest_difference(got, want):
+    return np.max(np.abs(np.asarray(got) - np.asarray(want)))
+
+
+def fit(features, values, ridge=0.0):
+    """Least squares, and of least norm, by LAPACK on the features themselves: the Gram matrix is never formed."""
+    n = features.shape[1]
+    features = np.vstack([features, np.sqrt(ridge) * np.eye(n)])
+    return np.linalg.lstsq(features, np.concatenate([values, np.zeros(n)]), rcond=1e-9)[0]
+
+
+def weights_and_velocity(case, u, ridge=0.0):
+    x, w = reference.quadrature(np.concatenate([reference.kinks(case._replace(positions=u)), case.jumps]))
+    z = (x[:, None] - u) / case.eta
+    features, target = np.hstack([np.ones((len(x), 1)), reference.step(z)]), reference.target_values(case.jumps, case.values, x)
+    a = fit(np.sqrt(w)[:, None] * features, np.sqrt(w) * target, ridge)
+    return a, 2 * a[1:] * ((w * (features @ a - target)) @ reference.step_slope(z)) / case.eta
+
+
+def least_squares_path(velocity, start):
+    solution = solve_ivp(velocity, (0, TIMES[-1]), start, "DOP853", t_eval=TIMES, rtol=1e-11, atol=1e-12)
+    assert solution.success, solution.message
+    return solution.y.T
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.01])
+def test_small_case_against_least_squares(ridge):
+    case = small_case()
+    got = reduced_flow(case, ridge=ridge)
+    assert got.status == tts.Status.SUCCESSFUL
+    assert got.stats.method == "Rodas5P, dense Jacobian"
+    assert got.fast_time is None
+    assert got.step is None
+    want = least_squares_path(lambda t, u: weights_and_velocity(case, u, ridge)[1], case.positions)
+    assert np.ptp(want, axis=0).min() > 1e-4
+    assert largest_difference(positions(got), want) < 1e-9
+    weights = np.array([weights_and_velocity(case, u, ridge)[0] for u in want])
+    assert largest_difference(states(got)[:, :5], weights) < 1e-8
+
+
+def test_weights_are_optimal_and_the_risk_falls():
+    case = small_case()
+    got = reduced_flow(case)
+    _, problem = reference.build(case)
+    d = reference.quick_jit(jax.vmap(lambda y: problem.gradient(reference.build(case._replace(bias=y[0], weights=y[1:5], positions=y[5:]))[0])))(states(got))
+    print(np.max(np.abs(d.bias)), np.max(np.abs(d.weights)))
+    assert np.max(np.abs(d.bias)) < 1e-13
+    assert np.max(np.abs(d.weights)) < 1e-13
+    assert np.min(np.max(np.abs(d.positions[..., 0]), axis=1)) > 1e-3
+    assert np.diff(got.risk).max() < 0
+
+
+def test_start_weights_do_not_matter():
+    want = reduced_flow(small_case())
+    got = reduced_flow(small_case(bias=-7.0, weights=np.zeros(4)))
+    np.testing.assert_array_equal(states(got), states(want))
+
+
+def test_gradient_flow_tends_to_it_at_first_order():
+    """As functions and in the positions, once the initial layer is over: both errors are C epsilon over three decades.
+
+    Jumps of a tenth, for which the positions are a hundred times slower, and the weights as fast as ever.
+    """
+    case, times = small_case(values=np.array([0.1, -0.1, 0.2])), 100 * TIMES
+    start, problem = reference.build(case)
+    limit = tts.simulate(tts.ReducedFlow(), start, problem, times)
+    epsilons = np.array([1e-2, 1e-3, 1e-4, 1e-5])
+    flows = [tts.simulate(tts.GradientFlow(epsilon), start, problem, times) for epsilon in epsilons]
+    moved = [largest_difference(positions(flow)[1:], positions(limit)[1:]) for flow in flows]
+    apart = [np.max(tts.distance(flow, limit)[1:]) for flow in flows]
+    for errors in (moved, apart):
+        print(errors)
+        slopes = np.diff(np.log(errors)) / np.diff(np.log(epsilons))
+        np.testing.assert_allclose(slopes, 1, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        [0.33, 0.33, 0.33, 0.8],
+        [0.2, 0.45, 0.45, 0.7],
+        [-0.4, 0.33, 0.52, 0.9],
+        [-0.4, -0.4, 0.52, 1.3],
+        [0.1, 0.4, 0.7, 1.3],
+    ],
+)
+def test_redundant_neurons(start):
+    """Coincident neurons share one weight and stay together; those outside [0, 1] rest: the fit is of least norm."""
+    case = small_case(positions=np.array(start))
+    got = reduced_flow(case)
+    assert got.status == tts.Status.SUCCESSFUL
+    assert np.isfinite(states(got)).all()
+    assert np.diff(got.risk).max() < 0
+    want = least_squares_path(lambda t, u: weights_and_velocity(case, u)[1], case.positions)
+    print(largest_difference(positions(got), want), got.stats.steps, got.stats.rejected)
+    for i in range(4):
+        for j in range(i):
+            if start[i] == start[j]:
+                assert largest_difference(positions(got)[:, i], positions(got)[:, j]) < 1e-9
+                assert largest_difference(got.model.weights[:, i], got.model.weights[:, j]) < 1e-7
+        if not -0.1 < start[i] < 1.1:
+            np.testing.assert_allclose(positions(got)[:, i], start[i], rtol=1e-15)
+    assert largest_difference(positions(got), want) < 1e-8
+
+
+# Finite data.
+
+
+def data_case():
+    rng = np.random.default_rng(1)
+    x = rng.uniform(size=(40, 2))
+    y = np.sin(4 * x[:, 0]) + x[:, 1] ** 2
+    u = np.array([[0.2, 0.3], [0.5, 0.8], [0.8, 0.6]])
+    return x, y, u
+
+
+def test_finite_data_in_two_dimensions():
+    x, y, start = data_case()
+    eta = 0.8
+
+    def velocity(t, u):
+        z = (x[:, None] - u.reshape(3, 2)) / eta
+        features = reference.step(z).reshape(len(x), -1)
+        a = fit(features, y)
+        return 2 * a * np.mean((features @ a - y)[:, None] * reference.step_slope(z).reshape(len(x), -1), axis=0) / eta
+
+    model = tts.ShallowNetwork(jnp.zeros((3, 2)), jnp.asarray(start), None, tts.SmoothStep(eta))
+    got = tts.simulate(tts.ReducedFlow(), model, tts.Dataset(x, y[:, None]), TIMES)
+    assert got.status == tts.Status.SUCCESSFUL
+    want = least_squares_path(velocity, start.ravel())
+    print(largest_difference(got.model.positions.reshape(6, 6), want), np.ptp(want, axis=0))
+    assert largest_difference(got.model.positions.reshape(6, 6), want) < 1e-7
+    assert np.diff(got.risk).max() < 0
+
+
+# What goes wrong.
+
+
+def test_too_few_steps():
+    pass
+
+
+@pytest.mark.usefixtures("annotations_off")
+def test_refuses():
+    model, problem = reference.build(small_case())
+    x, y, _ = data_case()
+    perceptron = eqx.nn.MLP(2, "scalar", 3, 1, key=jax.random.key(0))
+
+    def run(model, problem, **options):
+        return lambda: tts.simulate(tts.ReducedFlow(), model, problem, TIMES, **options)
+
+    reference.refuses(run(perceptron, tts.Dataset(x, y)), "MLP", "linear in its weights")
+    reference.refuses(run(perceptron, problem), "MLP")
+    steps = tts.ShallowNetwork(model.weights, model.positions, model.bias, tts.Heaviside())
+    reference.refuses(run(steps, problem), "Heaviside", "SmoothStep")
+    reference.refuses(run(model, problem, samples=(x[:, 0], y)), "ReducedFlow", "samples")
+    reference.refuses(lambda: tts.ReducedFlow(ridge=-1.0), "ridge", "-1.0")
+    reference.refuses(lambda: tts.ReducedFlow(ridge=np.nan), "ridge", "nan")

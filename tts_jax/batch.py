@@ -1,0 +1,54 @@
+"""Many runs on all cores, none of which waits for another."""
+
+import concurrent.futures
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from . import checks
+
+T = TypeVar("T")
+
+
+def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -> T:
+    """`run` for each entry along the leading axis of the arguments; the results stacked, as by `jax.vmap(run)(*args)`.
+
+    Under `vmap` an adaptive solve goes on until its slowest lane ends, and small linear algebra is slow in batches. Here each
+    run is compiled once for all and stands alone: `workers` threads (by default, one for each core) take the next
+    run as they finish one. Every array of `args` has the same leading axis; anything else is shared by all runs.
+
+    >>> import jax, jax.numpy as jnp, tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+    >>> def run(key, epsilon):
+    ...     model = tts.ShallowNetwork.init(key, 3, tts.SmoothStep(0.1))
+    ...     return tts.simulate(tts.GradientFlow(epsilon), model, problem, jnp.array([0.1]))
+    >>> runs = tts.run_each(run, jax.random.split(jax.random.key(0), 4), jnp.geomspace(1e-3, 1.0, 4))
+    >>> runs.risk.shape
+    (4, 1)
+
+    Raises `ValueError` where there is no run, or leading axes differ.
+    """
+    arrays, shared = eqx.partition(args, eqx.is_array)
+    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(arrays)}
+    if len(sizes) != 1 or sizes in ({()}, {(0,)}):
+        raise ValueError(f"the arrays of all arguments must share a leading axis of at least 1, got sizes {sizes or 'none'}")
+    ((count,),) = sizes
+    workers = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
+
+    @eqx.filter_jit
+    def one(index, arrays):
+        return run(*eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), shared))
+
+    def finished(index):
+        return jax.block_until_ready(one(jnp.asarray(index), arrays))
+
+    first = finished(0)
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        results = [first, *pool.map(finished, range(1, count))]
+    dynamic, static = eqx.partition(results, eqx.is_array)
+    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *dynamic), static[0])
