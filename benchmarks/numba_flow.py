@@ -196,18 +196,19 @@ def quadrature_velocity(t, y, out, p):
         out[1 + m + j] = 2 / eta * a[j] * total[1 + m + j]
 
 
-# The signatures of SciPy (results returned; `odeint` likes the transposed Jacobian) and of scikit-sundae.
+# The signatures of SciPy (results are returned, and `odeint` likes the transposed Jacobian) and of scikit-sundae
+# (which cannot pass a bare array).
 
 
 @compiled
-def velocity_returned(t, y, p):
+def velocity_scipy(t, y, p):
     out = np.empty(len(y))
     velocity(t, y, out, p)
     return out
 
 
 @compiled
-def jacobian_returned(t, y, p):
+def jacobian_scipy(t, y, p):
     out = np.empty((len(y), len(y)))
     jacobian(t, y, out, p)
     return out
@@ -221,12 +222,22 @@ def jacobian_transposed(t, y, p):
 
 
 @compiled
-def jacobian_sundials(t, y, velocity_at_y, out, p):
-    jacobian(t, y, out, p)
-
-
-@compiled
-def quadrature_returned(t, y, p):
+def quadrature_scipy(t, y, p):
     out = np.empty(len(y))
     quadrature_velocity(t, y, out, p)
     return out
+
+
+@compiled
+def velocity_sundials(t, y, out, data):
+    velocity(t, y, out, data[0])
+
+
+@compiled
+def jacobian_sundials(t, y, velocity_at_y, out, data):
+    jacobian(t, y, out, data[0])
+
+
+@compiled
+def quadrature_sundials(t, y, out, data):
+    quadrature_velocity(t, y, out, data[0])

@@ -8,7 +8,7 @@ from typing import TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from . import checks
 
@@ -40,15 +40,16 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
     ((count,),) = sizes
     workers = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
 
-    @eqx.filter_jit
-    def one(index, arrays):
-        return run(*eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), shared))
-
     def finished(index):
-        return jax.block_until_ready(one(jnp.asarray(index), arrays))
+        return jax.block_until_ready(_one(run, jnp.asarray(index), arrays, shared))
 
     first = finished(0)
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         results = [first, *pool.map(finished, range(1, count))]
     dynamic, static = eqx.partition(results, eqx.is_array)
     return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *dynamic), static[0])
+
+
+@eqx.filter_jit
+def _one(run: Callable[..., T], index: Int[Array, ""], arrays: PyTree, shared: PyTree) -> T:
+    return run(*eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), shared))

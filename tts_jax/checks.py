@@ -25,17 +25,22 @@ def as_float(value: Any) -> Array:
     return jax.numpy.asarray(value, dtype=float)
 
 
+def one_line(value: Any) -> str:
+    """An array as NumPy prints it, without the line breaks."""
+    return " ".join(str(value).split())
+
+
 def positive(name: str, value: Any) -> Any:
     known = concrete(value)
     if known is not None and not (np.isfinite(known).all() and (known > 0).all()):
-        raise ValueError(f"{name} must be positive and finite, got {known}: pass e.g. {name}=1e-3")
+        raise ValueError(f"{name} must be positive and finite, got {one_line(known)}: pass e.g. {name}=1e-3")
     return value
 
 
 def non_negative(name: str, value: Any) -> Any:
     known = concrete(value)
     if known is not None and not (np.isfinite(known).all() and (known >= 0).all()):
-        raise ValueError(f"{name} must be finite and not negative, got {known}: pass e.g. {name}=0.0")
+        raise ValueError(f"{name} must be finite and not negative, got {one_line(known)}: pass e.g. {name}=0.0")
     return value
 
 
@@ -48,7 +53,7 @@ def count(name: str, value: Any, at_least: int = 1) -> int:
 def finite(name: str, value: Any) -> Any:
     known = concrete(value)
     if known is not None and not np.isfinite(known).all():
-        raise ValueError(f"{name} must be finite, got {known}")
+        raise ValueError(f"{name} must be finite, got {one_line(known)}")
     return value
 
 

@@ -32,7 +32,7 @@ def simulate(
     The same call works under `jax.jit`, `jax.vmap` and automatic differentiation (without `progress`).
 
     Raises `ValueError`, before any long work, for save times that decrease or are negative, for a model that the
-    problem or the dynamics cannot treat, and for a missing or useless `key`. A numerical failure raises nothing: see
+    problem or the dynamics cannot treat, and for a missing `key`. A numerical failure raises nothing: see
     `Trajectory.status`.
     """
     times = checks.slow_times(slow_times)

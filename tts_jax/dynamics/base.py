@@ -34,7 +34,7 @@ class AbstractDynamics(eqx.Module):
 def timescale_labels(model: PyTree, slow: Callable[[PyTree], Any] | None) -> PyTree[str]:
     """"fast" or "slow" for each trainable leaf, None for the others.
 
-    Raises `ValueError` where `slow` is None and the model does not know its slow leaves, or `slow` selects none.
+    Raises `ValueError` where `slow` is None and the model does not know its slow leaves, or `slow` selects none or what is no leaf.
     """
     if slow is None:
         if not hasattr(model, "slow"):
@@ -44,7 +44,13 @@ def timescale_labels(model: PyTree, slow: Callable[[PyTree], Any] | None) -> PyT
             )
         slow = _own_slow
     fast = jax.tree.map(lambda _: "fast", eqx.filter(model, trainable(model)))
-    labels = eqx.tree_at(slow, fast, replace_fn=lambda node: jax.tree.map(lambda _: "slow", node))
+    try:
+        labels = eqx.tree_at(slow, fast, replace_fn=lambda node: jax.tree.map(lambda _: "slow", node))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"slow must pick leaves of {type(model).__name__}, as in slow=lambda model: model.layers[0], "
+            f"got {type(error).__name__}: {str(error).splitlines()[0]}"
+        ) from error
     if "slow" not in jax.tree.leaves(labels):
         raise ValueError("slow selects no trainable leaf: return at least one floating-point array of the model")
     return labels

@@ -82,7 +82,7 @@ class SGD(AbstractDynamics):
         self.batch_size = None if batch_size is None else checks.count("batch_size", batch_size)
         self.slow = slow
         self.optimizer = optimizer
-        self.adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=512) if adjoint is None else adjoint
+        self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         if not isinstance(self.adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
             raise ValueError(
                 "SGD is differentiated by RecursiveCheckpointAdjoint (reverse mode) or ForwardMode, "
@@ -233,35 +233,41 @@ class _Descent(eqx.Module):
         return _State(params, excess, optimizer)
 
     def advance(self, state: _State, first: Int[Array, ""], last: Int[Array, ""]) -> _State:
-        """Steps `first` to `last - 1`, in blocks whose samples are drawn together."""
+        """Steps `first` to `last - 1`.
 
-        def draw(at):
-            return None if self.stream is None else jax.vmap(self.stream.draw)(at + jnp.arange(BLOCK))
+        Samples are drawn for a block of steps and `UNROLL` steps are compiled together, both counted from step 0: each step is
+        the same machine code wherever a run is cut, so that its result does not depend on the save times.
+        """
 
-        def whole_block(carry):
+        def block(carry):
             at, state = carry
-            state, _ = jax.lax.scan(lambda s, batch: (self.step(s, batch), None), state, draw(at), BLOCK, unroll=UNROLL)
+            batches = None if self.stream is None else jax.vmap(self.stream.draw)(at + jnp.arange(BLOCK))
+
+            def group(carry):
+                i, state = carry
+                for k in range(UNROLL):
+                    moved = self.step(state, jax.tree.map(lambda leaf, i=i + k: leaf[i], batches))
+                    active = (at + i + k >= first) & (at + i + k < last)
+                    state = jax.tree.map(lambda new, old, active=active: jnp.where(active, new, old), moved, state)
+                return i + UNROLL, state
+
+            start = jnp.maximum(first - at, 0) // UNROLL * UNROLL
+            end = jnp.minimum(last - at, BLOCK)
+            _, state = self._loop(lambda carry: carry[0] < end, group, (start, state), BLOCK // UNROLL)
             return at + BLOCK, state
 
         def goes_on(carry):
             at, state = carry
-            return (at + BLOCK <= last) & _is_finite(state.params)
+            return (at < last) & _is_finite(state.params)
 
-        at, state = self._loop(goes_on, whole_block, (first, state))
-        rest = draw(at)
+        return self._loop(goes_on, block, (first // BLOCK * BLOCK, state), 512)[1]
 
-        def one_step(carry):
-            i, state = carry
-            return i + 1, self.step(state, jax.tree.map(lambda leaf: leaf[i], rest))
-
-        steps_left = jnp.clip(last - at, 0, BLOCK)
-        return self._loop(lambda carry: carry[0] < steps_left, one_step, (jnp.zeros_like(steps_left), state))[1]
-
-    def _loop(self, goes_on: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], start: T) -> T:
+    def _loop(self, goes_on: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], start: T, checkpoints: int) -> T:
         adjoint = self.dynamics.adjoint
         if isinstance(adjoint, diffrax.ForwardMode):
             return jax.lax.while_loop(goes_on, body, start)
-        return eqxi.while_loop(goes_on, body, start, kind="checkpointed", checkpoints=adjoint.checkpoints or 512)
+        kind = "checkpointed"
+        return eqxi.while_loop(goes_on, body, start, kind=kind, checkpoints=adjoint.checkpoints or checkpoints)
 
 
 @eqx.filter_jit
