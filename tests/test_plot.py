@@ -95,7 +95,7 @@ def test_functions_has_one_panel_for_each_time(pair):
     figure = plot.functions(pair, TARGET, [0.0, 0.0051, 0.01, 0.02])
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [f"slow time τ = {time}" for time in ("0", "0.005", "0.01", "0.02")]
-    assert labels(figure.legends[0]) == ["target", "SGD", "limit", "neuron positions"]
+    assert labels(figure.legends[0]) == ["target", "SGD", "limit", "positions"]
     assert (figure.get_supxlabel(), figure.get_supylabel()) == ("input x", "output f(x)")
 
 

@@ -37,7 +37,9 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 8,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "legend.columnspacing": 1.2,
     "legend.frameon": False,
+    "legend.handlelength": 1.5,
 }
 KINDS: dict[str, dict[str, Any]] = {
     "reduced": {"color": "#CC79A7", "linestyle": ":"},
@@ -209,7 +211,7 @@ def _handles(trajectories: Mapping[str, Trajectory]) -> list[Line2D]:
         Line2D([], [], label=_legend_label(label, trajectory), **style)
         for (label, trajectory), style in zip(trajectories.items(), _styles(trajectories), strict=True)
     ]
-    positions = Line2D([], [], color="0.3", linewidth=0.5, linestyle="--", label="neuron positions")
+    positions = Line2D([], [], color="0.3", linewidth=0.5, linestyle="--", label="positions")
     return [Line2D([], [], label="target", **TARGET), *networks, positions]
 
 

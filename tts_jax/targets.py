@@ -39,7 +39,9 @@ class PiecewiseConstant(eqx.Module):
         if known is not None and not ((known > 0) & (known < 1)).all():
             raise ValueError(f"jumps must lie inside (0, 1), got {checks.one_line(known)}")
         if known is not None and not (np.diff(known) > 0).all():
-            raise ValueError(f"jumps must be strictly increasing, got {checks.one_line(known)}: sort them and leave out repetitions")
+            raise ValueError(
+                f"jumps must be strictly increasing, got {checks.one_line(known)}: sort them and leave out repetitions"
+            )
 
     @property
     def heights(self) -> Float[Array, " n"]:

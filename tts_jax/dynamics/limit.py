@@ -85,7 +85,7 @@ class TwoTimescaleLimit(AbstractDynamics):
             engine = _closed_form if bool(exact) else _event_driven
         except jax.errors.TracerBoolConversionError:
             engine = _by_start
-        return _trajectory(engine, self.max_events, model, problem, slow_times)
+        return _trajectory(engine, jnp.asarray(self.max_events), model, problem, slow_times)
 
 
 def best_fit(positions: Float[Array, " m"], target: PiecewiseConstant) -> tuple[Float[Array, ""], Float[Array, " m"]]:
@@ -119,7 +119,7 @@ class _Run(NamedTuple):
 
 
 def _closed_form(
-    start: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"], *, max_events: int
+    start: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"], *, max_events: Int[Array, ""]
 ) -> _Run:
     events = jnp.sum(hit_times(start, target) <= slow_times[-1])
     return _Run(pair_positions(start, target, slow_times), events, jnp.asarray(Status.SUCCESSFUL))
@@ -127,7 +127,7 @@ def _closed_form(
 
 @eqx.filter_custom_jvp
 def _event_driven(
-    start: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"], *, max_events: int
+    start: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"], *, max_events: Int[Array, ""]
 ) -> _Run:
     return _Run(*integrate(start, target, slow_times, max_events))
 
@@ -150,7 +150,7 @@ def _(primals, tangents, *, max_events):
 
 
 def _by_start(
-    start: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"], *, max_events: int
+    start: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"], *, max_events: Int[Array, ""]
 ) -> _Run:
     """`vmap` runs both engines: each is given neurons at rest where it is not the one that counts."""
     exact = has_closed_form(start, target)
@@ -172,7 +172,7 @@ METHODS = {
 @eqx.filter_jit
 def _trajectory(
     engine: Callable[..., _Run],
-    max_events: int,
+    max_events: Int[Array, ""],
     model: ShallowNetwork,
     problem: Regression,
     slow_times: Float[Array, " t"],

@@ -24,7 +24,7 @@ from .pair import acts
 
 
 def integrate(
-    start: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"], max_events: int
+    start: Float[Array, " m"], target: PiecewiseConstant, slow_times: Float[Array, " t"], max_events: Int[Array, ""]
 ) -> tuple[Float[Array, "t m"], Int[Array, ""], Int[Array, ""]]:
     """Positions at each slow time (NaN after a failure), the number of events, and a `Status`.
 

@@ -121,11 +121,10 @@ def _draw(comparison: Comparison, trajectories: Mapping[str, Trajectory], folder
     epsilon = f"{comparison.epsilon:g}".replace("e-0", "e-")
     labels = {"flow": f"flow, ε = {epsilon}", "SGD": f"SGD, ε = {epsilon}", "limit": "limit ε → 0"}
     everything = {labels[name]: trajectory for name, trajectory in trajectories.items()}
-    networks = {labels[name]: trajectories[name] for name in ("SGD", "limit")}
     target, log_time = comparison.problem.target, comparison.first_save is not None
     plot.risks(everything, log_time=log_time).savefig(folder / "risks.png", dpi=200)
-    plot.functions(networks, target, comparison.panels).savefig(folder / "functions.png", dpi=200)
-    plot.animation(networks, target, folder / "animation.gif", every=comparison.frame_every, log_time=log_time)
+    plot.functions(everything, target, comparison.panels).savefig(folder / "functions.png", dpi=200)
+    plot.animation(everything, target, folder / "animation.gif", every=comparison.frame_every, log_time=log_time)
     return "risks.png", "functions.png", "animation.gif"
 
 
