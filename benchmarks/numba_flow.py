@@ -1,7 +1,8 @@
 """The flow of `tts_jax` compiled by Numba, for the solvers of SciPy and SUNDIALS: the peers' side of the benchmark.
 
 `velocity` and `jacobian` are the closed forms of `tts_jax.quadratic`, written for a scalar compiler: pairs of neurons
-whose windows do not meet, nearly all of them, cost one addition. `quadrature_velocity` is what one writes without the closed forms.
+whose windows do not meet, nearly all of them, cost a few additions. `quadrature_velocity` is what one writes without
+the closed forms.
 
 The state is (bias, weights, positions), time is slow time. Everything else is one array, `parameters(...)`.
 """
@@ -99,15 +100,15 @@ def velocity(t, y, out, p):
         d_u[j] = bias * of[1, j] - of[4, j] + a[j] * (of[1, j] - x_h)
     for j in range(m):
         for k in range(j):
-            h, l = (j, k) if u[j] >= u[k] else (k, j)
+            h, i = (j, k) if u[j] >= u[k] else (k, j)
             value, slope = of[0, h], of[1, h]
-            if u[h] - u[l] < eta:
-                x, x_h, x_l, _, _, _ = _excess(u[h], u[l], eta)
+            if u[h] - u[i] < eta:
+                x, x_h, x_l, _, _, _ = _excess(u[h], u[i], eta)
                 value, slope = value - eta * x, slope - x_h
-                d_u[l] -= a[h] * x_l
-            d_a[h] += a[l] * value
-            d_a[l] += a[h] * value
-            d_u[h] += a[l] * slope
+                d_u[i] -= a[h] * x_l
+            d_a[h] += a[i] * value
+            d_a[i] += a[h] * value
+            d_u[h] += a[i] * slope
     out[0] = -2 / epsilon * total
     for j in range(m):
         d_a[j] *= -2 / epsilon
@@ -135,20 +136,20 @@ def jacobian(t, y, out, p):
         out[1 + m + j, 1 + m + j] = -a[j] * x_hl / eta
     for j in range(m):
         for k in range(j):
-            h, l = (j, k) if u[j] >= u[k] else (k, j)
+            h, i = (j, k) if u[j] >= u[k] else (k, j)
             value, d_h, d_l, d_hl = of[0, h], of[1, h], 0.0, 0.0
-            bend[h] += a[l] * of[2, h]
-            if u[h] - u[l] < eta:
-                x, x_h, x_l, x_hh, x_hl, x_ll = _excess(u[h], u[l], eta)
+            bend[h] += a[i] * of[2, h]
+            if u[h] - u[i] < eta:
+                x, x_h, x_l, x_hh, x_hl, x_ll = _excess(u[h], u[i], eta)
                 value, d_h, d_l, d_hl = value - eta * x, d_h - x_h, -x_l, -x_hl / eta
-                bend[h] -= a[l] * x_hh / eta
-                bend[l] -= a[h] * x_ll / eta
-                slope[l] += a[h] * d_l
-            slope[h] += a[l] * d_h
-            out[1 + h, 1 + l] = out[1 + l, 1 + h] = fast * value
-            out[1 + l, 1 + m + h], out[1 + m + h, 1 + l] = fast * a[h] * d_h, -2 * a[h] * d_h
-            out[1 + h, 1 + m + l], out[1 + m + l, 1 + h] = fast * a[l] * d_l, -2 * a[l] * d_l
-            out[1 + m + h, 1 + m + l] = out[1 + m + l, 1 + m + h] = -2 * a[h] * a[l] * d_hl
+                bend[h] -= a[i] * x_hh / eta
+                bend[i] -= a[h] * x_ll / eta
+                slope[i] += a[h] * d_l
+            slope[h] += a[i] * d_h
+            out[1 + h, 1 + i] = out[1 + i, 1 + h] = fast * value
+            out[1 + i, 1 + m + h], out[1 + m + h, 1 + i] = fast * a[h] * d_h, -2 * a[h] * d_h
+            out[1 + h, 1 + m + i], out[1 + m + i, 1 + h] = fast * a[i] * d_l, -2 * a[i] * d_l
+            out[1 + m + h, 1 + m + i] = out[1 + m + i, 1 + m + h] = -2 * a[h] * a[i] * d_hl
     for j in range(m):
         mixed = out[1 + j, 1 + m + j] + slope[j]
         out[1 + j, 1 + m + j], out[1 + m + j, 1 + j] = fast * mixed, -2 * mixed

@@ -244,7 +244,7 @@ def test_events_and_closed_form_agree():
         np.testing.assert_allclose(events(start), expected, rtol=0, atol=1e-10)
 
 
-LANES, NEURONS, JUMPS = 32, 20, 6
+LANES, NEURONS, JUMPS = 24, 20, 6
 
 
 @quick_jit
@@ -274,9 +274,9 @@ def test_against_tiny_euler_steps():
     starts, jumps, values = random_batch(rng)
     horizon = 6 / np.ptp(values, axis=1, keepdims=True) ** 2
     run = simulate_many(starts, jumps, values, horizon * np.linspace(0, 1, saves + 1))
-    coarse, fine = (euler(starts, jumps, values, horizon, steps, saves) for steps in (1000, 2000))
+    coarse, fine = (euler(starts, jumps, values, horizon, steps, saves) for steps in (600, 1200))
     error = np.abs(fine - coarse).max((1, 2))
-    assert np.quantile(error, 0.9) < 3e-3
+    assert np.quantile(error, 0.9) < 5e-3
     difference = np.abs(run.model.positions[..., 0] - fine).max((1, 2))
     assert (difference <= 3 * error + 1e-3).all(), difference / error
     assert (run.stats.steps > 0).sum() > LANES // 2

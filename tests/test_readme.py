@@ -4,13 +4,16 @@ import pathlib
 import re
 
 import jax.numpy as jnp
+
 import tts_jax as tts
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
 
 def test_example():
-    example = next(block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "simulate" in block)
+    example = next(
+        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "simulate" in block
+    )
     names: dict = {}
     exec(example, names)
     flow, sgd, limit = names["flow"], names["sgd"], names["limit"]

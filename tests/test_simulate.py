@@ -185,7 +185,6 @@ def test_under_grad(dynamics):
     risk, gradient = value_and_grad(theta)
     for i, step in enumerate(1e-5 * np.eye(4)):
         difference = (value_and_grad(theta + step)[0] - value_and_grad(theta - step)[0]) / 2e-5
-        print(i, gradient[i], difference)
         assert gradient[i] == pytest.approx(float(difference), rel=1e-4)
 
 

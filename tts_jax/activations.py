@@ -52,8 +52,8 @@ class SmoothStep(AbstractActivation):
     $\sigma$ is 0 below -1/2, $4(z + 1/2)^3$ on [-1/2, 0], $1 - 4(1/2 - z)^3$ on [0, 1/2] and 1 above: twice
     continuously differentiable but for the jump of $\sigma''$ at 0.
 
-    `surrogate="box"` leaves the function as it is and replaces its derivative by the box $1/\eta$ on
-    $|z| \le \eta/2$, as the published implementation of the paper does. It acts where a derivative is taken *through* the
+    `surrogate="box"` leaves the function as it is and replaces its derivative by the box $1/\eta$ on $|z| \le
+    \eta/2$, as the published implementation of the paper does. It acts where a derivative is taken *through* the
     activation, that is in `SGD`; the exact risk and its gradient do not pass through it.
 
     Raises `ValueError` for `eta <= 0` and for an unknown surrogate.
@@ -106,7 +106,7 @@ class SmoothStep(AbstractActivation):
         if cut:
             right = _outer_overlap(_at_edge((p - 1) / eta), _at_edge((q - 1) / eta), first, distance)
             left = _outer_overlap(_at_edge(-p / eta), _at_edge(-q / eta), ~first, distance).mirrored()
-            excess = jax.tree.map(lambda inner, r, l: inner - r - l, excess, right, left)
+            excess = jax.tree.map(lambda inner, *outer: inner - sum(outer), excess, right, left)
         both_reach = (low > -eta / 2) & (high < 1 + eta / 2)
         excess = jax.tree.map(lambda part: jnp.where(both_reach, part, 0.0), excess)
         return Overlap(
@@ -186,9 +186,7 @@ class _PairIntegral(NamedTuple):
 
     def mirrored(self) -> "_PairIntegral":
         """As a function of the positions, where it is given as one of their mirror images."""
-        return _PairIntegral(
-            self.value, -self.d_low, -self.d_high, self.d_low_low, self.d_high_low, self.d_high_high
-        )
+        return _PairIntegral(self.value, -self.d_low, -self.d_high, self.d_low_low, self.d_high_low, self.d_high_high)
 
 
 def _inner_overlap(distance: Float[Array, "..."]) -> _PairIntegral:
@@ -210,7 +208,7 @@ class _AtEdge(NamedTuple):
 
 
 def _at_edge(beyond: Float[Array, "..."]) -> _AtEdge:
-    """`1 - sigma` and the derivatives of `sigma` at `beyond`; the derivative and repeated integrals of `sigma` there."""
+    """There: 1 - sigma, the derivatives of sigma, and its derivative, itself and its repeated integrals as moments."""
     above = beyond > 0
     half = jnp.maximum(jnp.where(above, 0.5 - beyond, 0.5 + beyond), 0.0)
     w, v = jnp.maximum(beyond + 0.5, 0.0), jnp.maximum(beyond, 0.0)
@@ -230,13 +228,12 @@ def _at_edge(beyond: Float[Array, "..."]) -> _AtEdge:
     )
 
 
-def _outer_overlap(
-    p: _AtEdge, q: _AtEdge, first: Bool[Array, "..."], distance: Float[Array, "..."]
-) -> _PairIntegral:
-    r"""$\Phi(a, b) = \int_0^\infty \sigma(y - a)\,\sigma(b - y)\,dy$, a and b the larger and the smaller `beyond`, $a \le 1/2$.
+def _outer_overlap(p: _AtEdge, q: _AtEdge, first: Bool[Array, "..."], distance: Float[Array, "..."]) -> _PairIntegral:
+    r"""$\Phi(a, b) = \int_0^\infty \sigma(y - a)\,\sigma(b - y)\,dy$.
 
-    Repeated partial integration leaves the repeated integrals of $\sigma$ at b times the derivatives of
-    $1 - \sigma$ at a, the last of which jumps by 48 at a = 0.
+    Here a and b are the larger and the smaller `beyond`, and $a \le 1/2$. Repeated partial integration leaves the
+    repeated integrals of $\sigma$ at b times the derivatives of $1 - \sigma$ at a, the last of which jumps by 48 at a
+    = 0.
     """
     a = _AtEdge(*(jnp.where(first, of_p, of_q) for of_p, of_q in zip(p[:4], q[:4], strict=True)), ())
     s_1, s0, s1, s2, s3, s4 = (jnp.where(first, of_q, of_p) for of_p, of_q in zip(p.moments, q.moments, strict=True))

@@ -18,9 +18,10 @@ T = TypeVar("T")
 def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -> T:
     """`run` for each entry along the leading axis of the arguments; the results stacked, as by `jax.vmap(run)(*args)`.
 
-    Under `vmap` an adaptive solve goes on until its slowest lane ends, and small linear algebra is slow in batches. Here each
-    run is compiled once for all and stands alone: `workers` threads (by default, one for each core) take the next
-    run as they finish one. Every array of `args` has the same leading axis; anything else is shared by all runs.
+    Under `vmap` an adaptive solve goes on until its slowest lane ends, and small linear algebra is slow in batches.
+    Here each run is compiled once for all and stands alone: `workers` threads (by default, one for each core) take
+    the next run as they finish one. Every array of `args` has the same leading axis; anything else is shared by all
+    runs.
 
     >>> import jax, jax.numpy as jnp, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
@@ -36,7 +37,9 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
     arrays, shared = eqx.partition(args, eqx.is_array)
     sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(arrays)}
     if len(sizes) != 1 or sizes in ({()}, {(0,)}):
-        raise ValueError(f"the arrays of all arguments must share a leading axis of at least 1, got sizes {sizes or 'none'}")
+        raise ValueError(
+            f"the arrays of all arguments must share a leading axis of at least 1, got sizes {sizes or 'none'}"
+        )
     ((count,),) = sizes
     workers = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
 

@@ -5,7 +5,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optimistix as optx
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from . import checks
 from .dynamics.base import timescale_labels
@@ -16,13 +16,13 @@ from .targets import PiecewiseConstant
 
 
 def hit_times(
-    flow: GradientFlow, model: ShallowNetwork, problem: Regression, end: float | Float[Array, ""]
+    flow: GradientFlow, model: ShallowNetwork, problem: Regression, end: Real[ArrayLike, ""]
 ) -> Float[Array, " n"]:
     r"""The slow time at which a neuron first arrives at each jump of the target, shape (n,).
 
-    Arrival is $\min_j |u_j - v| \le \eta/2$: the window of a neuron covers the jump v. It is located by a Diffrax event on the
-    dense output, to `1e-9` of `end`; infinite where no neuron arrives before the slow time `end`, and NaN where the flow failed
-    before. Differentiable as the flow is.
+    Arrival is $\min_j |u_j - v| \le \eta/2$: the window of a neuron covers the jump v. It is located by a Diffrax
+    event on the dense output, to `1e-9` of `end`; infinite where no neuron arrives before the slow time `end`, and
+    NaN where the flow failed before. Differentiable as the flow is.
 
     Raises `ValueError` for an `end` that is not positive, and for a model or a target without jumps and windows.
     """
@@ -58,9 +58,7 @@ def _hit_times(
             stepsize_controller=flow.integration.controller(y0.dtype),
             max_steps=flow.integration.max_steps,
             adjoint=flow.integration.adjoint,
-            event=diffrax.Event(
-                lambda t, y, args, **_: gap(y, args, jump), optx.Bisection(rtol=1e-9, atol=1e-12)
-            ),
+            event=diffrax.Event(lambda t, y, args, **_: gap(y, args, jump), optx.Bisection(rtol=1e-9, atol=1e-12)),
             throw=False,
         )
         failed = (solution.result != diffrax.RESULTS.successful) & (solution.result != diffrax.RESULTS.event_occurred)

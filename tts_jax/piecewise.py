@@ -12,8 +12,8 @@ def mean_square(
 ) -> Float[Array, ""]:
     r"""$\int_0^1 f(x)^2\,dx$ for an elementwise `f` that is a polynomial of at most `degree` between two `kinks`.
 
-    `degree + 1` Gauss-Legendre nodes on each interval between kinks integrate the square without error. Unlike a difference of
-    closed forms it does not cancel: a small integral keeps its relative accuracy, and none is negative.
+    `degree + 1` Gauss-Legendre nodes on each interval between kinks integrate the square without error. Unlike a
+    difference of closed forms it does not cancel: a small integral keeps its relative accuracy, and none is negative.
     """
     edges = jnp.sort(jnp.pad(jnp.clip(kinks, 0.0, 1.0), 1, constant_values=(0.0, 1.0)))
     nodes, weights = np.polynomial.legendre.leggauss(degree + 1)

@@ -37,7 +37,7 @@ class AbstractProblem(eqx.Module):
         """The risk as a quadratic form in the weights (bias first, where there is one) at the model's positions."""
 
     def gradient(self, model: PyTree) -> PyTree:
-        """The gradient of the risk, with the structure of `model`; None for a leaf that is not a floating-point array."""
+        """The gradient of the risk, with the structure of `model`; None for a leaf that is no floating-point array."""
         return eqx.filter_grad(self.risk)(model)
 
 
@@ -45,8 +45,8 @@ class Regression(AbstractProblem):
     r"""The population problem: $x \sim U(0,1)$, $y = f^*(x) + \text{noise} \cdot U(-1, 1)$.
 
     The risk is $\int_0^1 (f - f^*)^2\,dx$, exact (closed forms, no sampling and no grid) for a one-dimensional
-    `ShallowNetwork` of `SmoothStep` or `Heaviside` neurons and a `PiecewiseConstant` target. It leaves out the label noise,
-    which adds the constant `noise**2 / 3` to the expected loss of one sample.
+    `ShallowNetwork` of `SmoothStep` or `Heaviside` neurons and a `PiecewiseConstant` target. It leaves out the label
+    noise, which adds the constant `noise**2 / 3` to the expected loss of one sample.
 
     Raises `ValueError` for a negative `noise`, and `risk` for a model that it has no exact risk for.
     """
@@ -106,7 +106,8 @@ class Regression(AbstractProblem):
 class Dataset(AbstractProblem):
     r"""Finite data: `x` of shape (n, ...) and `y` of shape (n, ...); the risk is the mean squared error over the rows.
 
-    A model is called on one row of `x` and must return as many numbers as a row of `y` has. `sample` draws rows with replacement.
+    A model is called on one row of `x` and must return as many numbers as a row of `y` has. `sample` draws rows with
+    replacement.
 
     Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not finite.
     """
@@ -147,7 +148,9 @@ def squared_error(model: PyTree, x: Float[Array, "n ..."], y: Float[Array, "n ..
     """The squared error of the model, summed over its outputs and averaged over the rows."""
     output = jax.vmap(model)(x)
     if output.size != y.size:
-        raise ValueError(f"the model returns shape {output.shape[1:]} for one input, but a label has shape {y.shape[1:]}")
+        raise ValueError(
+            f"the model returns shape {output.shape[1:]} for one input, but a label has shape {y.shape[1:]}"
+        )
     return jnp.sum((output.reshape(y.shape) - y) ** 2) / len(y)
 
 

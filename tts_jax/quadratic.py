@@ -104,7 +104,5 @@ def _integrals(
     """The product of each neuron with the target, and of each two; in a pair [i, k], k is the one that moves."""
     mean = activation.tail(jnp.zeros_like(activation.eta), u)
     tails = activation.tail(target.jumps, u[:, None])
-    cross = Integral(
-        *(target.values[0] * part + tail @ target.heights for part, tail in zip(mean, tails, strict=True))
-    )
+    cross = Integral(*(target.values[0] * part + tail @ target.heights for part, tail in zip(mean, tails, strict=True)))
     return cross, activation.overlap(u, u[:, None], cut=cut)

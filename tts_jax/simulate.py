@@ -25,8 +25,8 @@ def simulate(
 ) -> Trajectory:
     r"""Train `model` on `problem` by `dynamics` from slow time 0, and save it at `slow_times`.
 
-    `slow_times` (shape (t,), not decreasing) are in slow time, $\tau = \epsilon t$. `key` seeds the stream of samples of
-    a stochastic dynamics; `samples=(x, y)` replays a given stream instead, one row per step. `progress(done,
+    `slow_times` (shape (t,), not decreasing) are in slow time, $\tau = \epsilon t$. `key` seeds the stream of samples
+    of a stochastic dynamics; `samples=(x, y)` replays a given stream instead, one row per step. `progress(done,
     total)` is called from the host now and then in long runs, with the numbers of steps.
 
     The same call works under `jax.jit`, `jax.vmap` and automatic differentiation (without `progress`).

@@ -32,10 +32,10 @@ class AbstractDynamics(eqx.Module):
 
 
 def timescale_labels(model: PyTree, slow: Callable[[PyTree], Any] | None) -> PyTree[str]:
-    """"fast" or "slow" for each trainable leaf, None for the others.
+    """ "fast" or "slow" for each trainable leaf, None for the others.
 
-    Raises `ValueError` where `slow` is None and the model does not know its slow leaves, or `slow` selects none, or what
-    is no leaf.
+    Raises `ValueError` where `slow` is None and the model does not know its slow leaves, or `slow` selects none, or
+    what is no leaf.
     """
     if slow is None:
         if not hasattr(model, "slow"):

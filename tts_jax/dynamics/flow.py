@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float, Key, PyTree
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 from typing_extensions import override
 
 from .. import checks
@@ -25,23 +25,26 @@ DENSE = 512
 
 
 class GradientFlow(AbstractDynamics):
-    r"""The gradient flow $\dot a = -\nabla_a R,\ \dot u = -\epsilon \nabla_u R$ in fast time t, saved in slow time $\tau = \epsilon t$.
+    r"""The gradient flow in fast time t, saved in slow time $\tau = \epsilon t$.
+
+    $$\frac{da}{dt} = -\nabla_a R, \qquad \frac{du}{dt} = -\epsilon\,\nabla_u R$$
 
     $R$ is `problem.risk`: the mean squared error, without a factor 1/2. The equation is integrated in slow time by a
     stiff solver, for any `epsilon` from 1 to 1e-9.
 
-    Without a `solver`, a one-dimensional `ShallowNetwork` of `SmoothStep` neurons on a `Regression` is solved by `Rodas5P` with
-    the closed-form Hessian, any other model of up to 512 parameters by `Rodas5P` with a Jacobian by automatic
-    differentiation, and a larger one by `diffrax.Tsit5`, which is explicit. `stats.method` says which. Any Diffrax solver can be
-    given; one without an error estimate (`diffrax.Euler()`) steps from one save time to the next.
+    Without a `solver`, a one-dimensional `ShallowNetwork` of `SmoothStep` neurons on a `Regression` is solved by
+    `Rodas5P` with the closed-form Hessian, any other model of up to 512 parameters by `Rodas5P` with a Jacobian by
+    automatic differentiation, and a larger one by `diffrax.Tsit5`, which is explicit. `stats.method` says which. Any
+    Diffrax solver can be given; one without an error estimate (`diffrax.Euler()`) steps from one save time to the
+    next.
 
-    The default tolerances on the local error are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough picture only.
-    Near `epsilon = 1` some starts pass close to saddle points, which amplify any error. `max_steps` caps the
-    solver's steps; a run that ends early says why in `status` and has NaN at the times it did not reach.
+    The default tolerances on the local error are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough
+    picture only. Near `epsilon = 1` some starts pass close to saddle points, which amplify any error. `max_steps`
+    caps the solver's steps; a run that ends early says why in `status` and has NaN at the times it did not reach.
 
-    Gradients of anything at any save time with respect to `epsilon`, the start, the widths and the target are those of the numerical
-    solution. `adjoint` says how, as in Diffrax: the default `RecursiveCheckpointAdjoint` is for reverse mode (about five times the
-    cost of the solve), `diffrax.ForwardMode()` for forward mode.
+    Gradients of anything at any save time with respect to `epsilon`, the start, the widths and the target are those
+    of the numerical solution. `adjoint` says how, as in Diffrax: the default `RecursiveCheckpointAdjoint` is for
+    reverse mode (about five times the cost of the solve), `diffrax.ForwardMode()` for forward mode.
 
     `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
 
@@ -57,7 +60,7 @@ class GradientFlow(AbstractDynamics):
 
     def __init__(
         self,
-        epsilon: float | Float[Array, ""],
+        epsilon: Real[ArrayLike, ""],
         slow: Callable[[PyTree], Any] | None = None,
         solver: diffrax.AbstractSolver | None = None,
         rtol: float | None = None,

@@ -67,7 +67,8 @@ def integrate(
 ) -> tuple[Float[Array, "t n"], Int[Array, ""], Stats]:
     """The state at each save time (NaN after a failure), a `Status`, and what it cost.
 
-    `dt0` is the first step to try, in slow time. A solver without an error estimate steps from one save time to the next.
+    `dt0` is the first step to try, in slow time. A solver without an error estimate steps from one save time to the
+    next.
     """
     if isinstance(solver, diffrax.AbstractAdaptiveSolver):
         controller, dt0 = how.controller(y0.dtype), jnp.where(slow_times[-1] > 0, dt0, 1.0)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, ArrayLike, Float, Key, PyTree
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 from typing_extensions import override
 
 from .. import checks
@@ -25,12 +25,12 @@ class ReducedFlow(AbstractDynamics):
 
     $$\frac{du}{d\tau} = -\nabla_u R(a^*(u), u), \qquad a^*(u) = \operatorname{argmin}_a R(a, u) + \text{ridge}\,|a|^2$$
 
-    in slow time. $a^*$ (with the bias) solves the normal equations $(G + \text{ridge})\,a = b$; where $G$ is singular, as for
-    coincident neurons or a neuron outside [0, 1], it is the solution of least norm. The weights and the bias of the start do not
-    matter. `fast_time` and `step` of the trajectory are None.
+    in slow time. $a^*$ (with the bias) solves the normal equations $(G + \text{ridge})\,a = b$; where $G$ is
+    singular, as for coincident neurons or a neuron outside [0, 1], it is the solution of least norm. The weights and
+    the bias of the start do not matter. `fast_time` and `step` of the trajectory are None.
 
-    Integrated by `Rodas5P` with `rtol = atol = 1e-10` on the local error in 64-bit, 1e-5 in 32-bit. With `ridge > 0` the positions
-    follow the penalised risk; `Trajectory.risk` is still the risk itself.
+    Integrated by `Rodas5P` with `rtol = atol = 1e-10` on the local error in 64-bit, 1e-5 in 32-bit. With `ridge > 0`
+    the positions follow the penalised risk; `Trajectory.risk` is still the risk itself.
 
     Differentiable as `GradientFlow` is, by the same `adjoint`.
 
@@ -44,7 +44,7 @@ class ReducedFlow(AbstractDynamics):
 
     def __init__(
         self,
-        ridge: float | Float[Array, ""] = 0.0,
+        ridge: Real[ArrayLike, ""] = 0.0,
         rtol: float | None = None,
         atol: float | None = None,
         max_steps: int = 2**17,

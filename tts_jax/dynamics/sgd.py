@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Real
 from typing_extensions import override
 
 from .. import checks
@@ -35,28 +35,29 @@ class SGD(AbstractDynamics):
     $$a_{p+1} = a_p - h\,\nabla_a \ell, \qquad u_{p+1} = u_p - \epsilon h\,\nabla_u \ell, \qquad
       \ell = \tfrac1B \textstyle\sum_{i=1}^B (f(x_i) - y_i)^2$$
 
-    with `step_size` h and B = `batch_size` fresh samples each step. Step p has fast time $t = hp$ and slow time $\tau = \epsilon h p$;
-    a save time is rounded to the nearest step.
+    with `step_size` h and B = `batch_size` fresh samples each step. Step p has fast time $t = hp$ and slow time $\tau
+    = \epsilon h p$; a save time is rounded to the nearest step.
 
-    Step p draws `problem.sample(jax.random.fold_in(key, p), batch_size)`: the stream depends on the key and the step number
-    alone. `batch_size=None` takes the exact gradient of the risk instead, which is the explicit Euler method for `GradientFlow`
-    with fast-time step h.
+    Step p draws `problem.sample(jax.random.fold_in(key, p), batch_size)`: the stream depends on the key and the step
+    number alone. `batch_size=None` takes the exact gradient of the risk instead, which is the explicit Euler method
+    for `GradientFlow` with fast-time step h.
 
-    `optimizer` (Optax) replaces `optax.sgd(step_size)`, for both groups; `step_size` then only sets the clocks. The updates of
-    the slow leaves are multiplied by `epsilon` after the optimiser, so adaptive ones keep the ratio. `slow` says which leaves are
-    slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
+    `optimizer` (Optax) replaces `optax.sgd(step_size)`, for both groups; `step_size` then only sets the clocks. The
+    updates of the slow leaves are multiplied by `epsilon` after the optimiser, so adaptive ones keep the ratio.
+    `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
 
-    In 64-bit the state is plain. In 32-bit, which cannot hold updates of `epsilon * step_size` = 1e-10 to positions near 1, the state
-    carries compensated sums (Kahan, 1965).
+    In 64-bit the state is plain. In 32-bit, which cannot hold updates of `epsilon * step_size` = 1e-10 to positions
+    near 1, the state carries compensated sums (Kahan, 1965).
 
-    Derivatives with respect to the start, `epsilon`, `step_size`, the samples and the target are those of the computed steps, at fixed
-    numbers of steps. `adjoint` is as in Diffrax: the default `RecursiveCheckpointAdjoint` is for reverse mode, with a
-    memory that does not grow with the number of steps; `diffrax.ForwardMode()` is for forward mode.
+    Derivatives with respect to the start, `epsilon`, `step_size`, the samples and the target are those of the
+    computed steps, at fixed numbers of steps. `adjoint` is as in Diffrax: the default `RecursiveCheckpointAdjoint` is
+    for reverse mode, with a memory that does not grow with the number of steps; `diffrax.ForwardMode()` is for
+    forward mode.
 
     A run whose state becomes infinite or NaN stops there with `Status.DIVERGED`.
 
-    Raises `ValueError` for an `epsilon` or `step_size` that is not positive, and in `simulate` where neither `key` nor `samples`
-    is given, or `samples` has fewer rows than steps.
+    Raises `ValueError` for an `epsilon` or `step_size` that is not positive, and in `simulate` where neither `key`
+    nor `samples` is given, or `samples` has fewer rows than steps.
 
     Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
@@ -70,8 +71,8 @@ class SGD(AbstractDynamics):
 
     def __init__(
         self,
-        epsilon: float | Float[Array, ""],
-        step_size: float | Float[Array, ""],
+        epsilon: Real[ArrayLike, ""],
+        step_size: Real[ArrayLike, ""],
         batch_size: int | None = 1,
         slow: Callable[[PyTree], Any] | None = None,
         optimizer: optax.GradientTransformation | None = None,
@@ -105,7 +106,9 @@ class SGD(AbstractDynamics):
         params, fixed = eqx.partition(model, trainable(model))
         descent = _Descent(self, problem, self._stream(problem, steps, key, samples), fixed, labels)
         start = descent.start(params)
-        saved, end = _save_at(descent, start, steps) if progress is None else _report_at(descent, start, steps, progress)
+        saved, end = (
+            _save_at(descent, start, steps) if progress is None else _report_at(descent, start, steps, progress)
+        )
         stacked = eqx.combine(saved, fixed)
         status = jnp.where(_is_finite(end.params), Status.SUCCESSFUL, Status.DIVERGED)
         risk, status = risk_and_status(problem, stacked, status)
@@ -235,8 +238,9 @@ class _Descent(eqx.Module):
     def advance(self, state: _State, first: Int[Array, ""], last: Int[Array, ""]) -> _State:
         """Steps `first` to `last - 1`.
 
-        Samples are drawn for a block of steps and `UNROLL` steps are compiled together, both counted from step 0: each step is
-        the same machine code wherever a run is cut, so that its result does not depend on the save times.
+        Samples are drawn for a block of steps and `UNROLL` steps are compiled together, both counted from step 0:
+        each step is the same machine code wherever a run is cut, so that its result does not depend on the save
+        times.
         """
 
         def block(carry):

@@ -52,11 +52,11 @@ class _Factors(NamedTuple):
 class EliminatedWeights(AbstractShiftedJacobian):
     r"""Solves $(s + D H)\,x = r$ for the slow-time flow $y' = -D\,\nabla R$, $D = \mathrm{diag}(1/\epsilon, 1)$.
 
-    It is $(s D^{-1} + H)\,x = D^{-1} r$, with a symmetric matrix of the closed-form Hessian blocks of `tts_jax.quadratic`. The block
-    $\epsilon s + H_{aa}$ of the weights is positive definite whatever the step, and well scaled as $\epsilon \to 0$. Its Schur
-    complement $s + H_{uu} - H_{ua} (\epsilon s + H_{aa})^{-1} H_{au}$ is positive definite unless the step is so long that a
-    direction of negative curvature grows within it by more than a constant factor; then its Cholesky factor is NaN and
-    the step is rejected.
+    It is $(s D^{-1} + H)\,x = D^{-1} r$, with a symmetric matrix of the closed-form Hessian blocks of
+    `tts_jax.quadratic`. The block $\epsilon s + H_{aa}$ of the weights is positive definite whatever the step, and
+    well scaled as $\epsilon \to 0$. Its Schur complement $s + H_{uu} - H_{ua} (\epsilon s + H_{aa})^{-1} H_{au}$ is
+    positive definite unless the step is so long that a direction of negative curvature grows within it by more than a
+    constant factor; then its Cholesky factor is NaN and the step is rejected.
 
     `linearise(y, args)` gives epsilon, the model and the problem.
     """
@@ -80,9 +80,7 @@ class EliminatedWeights(AbstractShiftedJacobian):
 
         def product(x):
             x_a, x_u = x[:-neurons], x[-neurons:]
-            return shift * x + jnp.concatenate(
-                [(d_aa @ x_a + d_au @ x_u) / epsilon, d_au.T @ x_a + d_uu @ x_u]
-            )
+            return shift * x + jnp.concatenate([(d_aa @ x_a + d_au @ x_u) / epsilon, d_au.T @ x_a + d_uu @ x_u])
 
         def symmetric_solve(r_a, r_u):
             x_u = slow.T @ (slow @ (r_u - coupling.T @ r_a))

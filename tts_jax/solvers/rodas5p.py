@@ -251,10 +251,9 @@ class Rodas5P(dfx.AbstractAdaptiveSolver[None]):
         def vector_field(t, y, args):
             return terms.vf(direction * t, y, args)
 
-        if self.autonomous:
-            f, f_t = vector_field(t, y0, args), None
-        else:
-            f, f_t = jax.jvp(lambda t: vector_field(t, y0, args), (t,), (jnp.ones_like(t),))
+        f_t = None
+        if not self.autonomous:
+            _, f_t = jax.jvp(lambda t: vector_field(t, y0, args), (t,), (jnp.ones_like(t),))
         rate = 1 / h
         factors = self.linear.factor(vector_field, t, y0, args, rate / _GAMMA)
 

@@ -1,0 +1,137 @@
+"""What `flow_vs_solvers.py` found, as tables and pictures, from its result file alone."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import report
+
+TARGET_ERROR = 1e-6
+OURS = "ours"
+NUMBA = ("LSODA", "CVODE BDF", "SciPy BDF", "SciPy Radau")
+"""With the closed forms of the velocity and the Jacobian in Numba."""
+QUADRATURE = ("LSODA, quadrature", "CVODE BDF, quadrature")
+"""With a quadrature in Numba and difference quotients: what one uses today."""
+DIFFRAX = ("Tsit5", "Dopri8", "Kvaerno5")
+"""With the closed form of the velocity of `tts_jax`, Jacobians by automatic differentiation."""
+DIFFRAX_QUADRATURE = ("Tsit5, quadrature", "Kvaerno5, quadrature")
+
+LOOK = {
+    OURS: dict(color=report.BLACK, marker="o", linewidth=2.5, zorder=5),
+    "LSODA": dict(color=report.BLUE, marker="s"),
+    "CVODE BDF": dict(color=report.RED, marker="^"),
+    "SciPy BDF": dict(color=report.PINK, marker="D"),
+    "SciPy Radau": dict(color=report.GREEN, marker="v"),
+    "LSODA, quadrature": dict(color=report.BLUE, marker="s", linestyle="--", markerfacecolor="white"),
+    "CVODE BDF, quadrature": dict(color=report.RED, marker="^", linestyle="--", markerfacecolor="white"),
+    "Tsit5": dict(color=report.ORANGE, marker="P"),
+    "Dopri8": dict(color=report.SKY, marker="X"),
+    "Kvaerno5": dict(color=report.GREY, marker="*"),
+    "Tsit5, quadrature": dict(color=report.ORANGE, marker="P", linestyle="--", markerfacecolor="white"),
+    "Kvaerno5, quadrature": dict(color=report.GREY, marker="*", linestyle="--", markerfacecolor="white"),
+}
+
+
+def reading(curve, field, at=TARGET_ERROR):
+    """The field where the curve reaches the error `at`, between measured points linear in both logarithms."""
+    points = [point for point in curve if np.isfinite(point["error"])]
+    if not points or min(point["error"] for point in points) > at:
+        return None
+    errors = np.minimum.accumulate([point["error"] for point in points])
+    return float(np.exp(np.interp(-np.log(at), -np.log(errors), np.log([point[field] for point in points]))))
+
+
+def summary(results):
+    """The table, as rows of text."""
+
+    def ms(seconds):
+        return "-" if seconds is None else f"{1e3 * seconds:.1f}"
+
+    def geometric_mean(ratios):
+        return f"{np.exp(np.mean(np.log(ratios))):.2f}"
+
+    rows, ratios = [], {"wall": [], "cpu": []}
+    names = (OURS, *NUMBA, *QUADRATURE, *DIFFRAX, *DIFFRAX_QUADRATURE)
+    rows.append(f"Milliseconds for an error of {results['target_error']:g}, one trajectory, one core (wall):")
+    rows.append("epsilon | " + " | ".join(names) + " | ours / fastest of SciPy and SUNDIALS, wall and CPU")
+    for regime in results["regimes"]:
+        curves = regime["single"]["curves"]
+        wall, cpu = ({name: reading(curves[name], field) for name in names} for field in ("seconds", "cpu_seconds"))
+        for kind, seconds in (("wall", wall), ("cpu", cpu)):
+            fastest = min((seconds[name] for name in NUMBA if seconds[name]), default=np.nan)
+            ratios[kind].append((seconds[OURS] or np.nan) / fastest)
+        last = f"{ratios['wall'][-1]:.2f}, {ratios['cpu'][-1]:.2f}"
+        rows.append(" | ".join([f"{regime['epsilon']:g}", *(ms(wall[name]) for name in names), last]))
+    rows.append(f"geometric mean: {geometric_mean(ratios['wall'])} wall, {geometric_mean(ratios['cpu'])} CPU")
+    rows.append("\nMilliseconds per trajectory of many starts, the same error, two cores:")
+    pooled = (OURS, *NUMBA, *QUADRATURE)
+    columns = ["run_each", "lax.map, one core", *(f"pool: {name}" for name in pooled), "run_each / fastest peer"]
+    rows.append("epsilon | " + " | ".join([*columns, "of Diffrax with quadrature"]))
+    for regime in results["regimes"]:
+        batch, pool = regime["batch"], regime["batch"]["pool_of_two"]
+        row = [batch["run_each"], batch["mapped_one_core"], *(pool[name] for name in pooled)]
+        diffrax_best = [reading(regime["single"]["curves"][name], "seconds") for name in DIFFRAX_QUADRATURE]
+        plain = min((seconds / 2 for seconds in diffrax_best if seconds), default=np.nan)
+        ratio = batch["run_each"] / min(pool[name] for name in NUMBA)
+        rows.append(
+            " | ".join([f"{regime['epsilon']:g}", *map(ms, row), f"{ratio:.2f}", f"{batch['run_each'] / plain:.3f}"])
+        )
+    rows.append("\nGradient of the final risk by every start and epsilon / forward solve:")
+    for regime in results["regimes"]:
+        seconds = regime["gradient"]
+        rows.append(f"{regime['epsilon']:g} | {seconds['gradient_cpu'] / seconds['forward_cpu']:.1f}")
+    first = results["compilation"]
+    rows.append(
+        f"\nFirst solve {first['first_solve']:.1f} s, from the disk {first['first_solve_cached_on_disk']:.1f} s"
+    )
+    return rows
+
+
+def draw(results: dict, path: Path):
+    """Two pictures beside the result file."""
+    _work_precision(results).savefig(path.with_suffix(".png"), dpi=150)
+    _many_starts(results).savefig(path.with_name(path.stem + "_batch.png"), dpi=150)
+
+
+def _work_precision(results):
+    figure, axes = plt.subplots(2, 2, figsize=(12, 9.5), sharex=True, sharey=True, layout="constrained")
+    for axis, regime in zip(axes.flat, results["regimes"], strict=True):
+        for name, curve in regime["single"]["curves"].items():
+            points = [(1e3 * point["seconds"], point["error"]) for point in curve]
+            axis.loglog(*zip(*points, strict=True), label=name, **(dict(linewidth=1.4, markersize=6) | LOOK[name]))
+        axis.axhline(results["target_error"], color="0.6", linewidth=0.8, zorder=0)
+        axis.axhspan(1e-16, max(regime["single"]["reference_disagreement"]), color="0.92", zorder=0)
+        axis.set_title(rf"$\varepsilon$ = {regime['epsilon']:g}, up to slow time {regime['slow_time']:g}")
+        axis.set(ylim=(1e-12, 10))
+        axis.grid(alpha=0.25)
+    for axis in axes[1]:
+        axis.set_xlabel("time of one trajectory, one core (ms)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("largest error in a weight or position at the end")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _many_starts(results):
+    figure, axis = plt.subplots(figsize=(11, 4.8), layout="constrained")
+    bars = {"ours, tts.run_each, both cores": ("run_each", report.BLACK)}
+    bars |= {"ours, lax.map, one core": ("mapped_one_core", "0.6")}
+    bars |= {f"{name}, pool of two": (name, None) for name in (OURS, *NUMBA, *QUADRATURE)}
+    width = 0.85 / len(bars)
+    for i, (label, (key, color)) in enumerate(bars.items()):
+        height = [1e3 * (regime["batch"] | regime["batch"]["pool_of_two"])[key] for regime in results["regimes"]]
+        x = np.arange(len(height)) + (i - (len(bars) - 1) / 2) * width
+        hatch = "////" if "quadrature" in label or key == OURS else None
+        color = color or ("0.35" if key == OURS else LOOK[key]["color"])
+        axis.bar(x, height, width, label=label, color=color, hatch=hatch, edgecolor="white", linewidth=0.5)
+    starts = results["regimes"][0]["batch"]["starts"]
+    axis.set_xticks(range(len(results["regimes"])), [rf"$\varepsilon$ = {r['epsilon']:g}" for r in results["regimes"]])
+    axis.set(yscale="log", ylabel="time per trajectory (ms)")
+    axis.set_title(f"{starts} starts, each solver at the tolerance that gives an error of {results['target_error']:g}")
+    axis.grid(axis="y", alpha=0.25)
+    axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
