@@ -39,8 +39,8 @@ JUMPS, VALUES = [0.2, 0.35, 0.5, 0.65, 0.8], [1.0, 5.0, 1.0, 3.0, 1.0, 5.0]
 REGIMES = ((2e-5, 0.035), (1e-2, 3.0), (1.0, 10.0), (1e-8, 0.035))
 """(epsilon, slow time)."""
 TOLERANCES = [10.0**-k for k in range(3, 11)]
-PATIENCE = 0.7
-"""A solver that took this many seconds gets no tighter tolerance; ten times as many with a quadrature in JAX."""
+PATIENCE = 0.3
+"""A solver that took this many seconds gets no tighter tolerance."""
 SOLVERS = (OURS, *NUMBA, *QUADRATURE, *DIFFRAX, *DIFFRAX_QUADRATURE)
 
 
@@ -172,35 +172,35 @@ def timed(solve, *args):
     return y, time.perf_counter() - wall, time.process_time() - cpu
 
 
-def measure_single(epsilon, duration, seeds, tolerances, repeats):
+def measure_single(seeds, tolerances, repeats):
     """Work and precision of each solver: one start after the other, one thread, the solvers taking turns."""
-    starts = [start(seed) for seed in seeds]
+    return [_measure_regime(*regime, [start(seed) for seed in seeds], tolerances, repeats) for regime in REGIMES]
+
+
+def _measure_regime(epsilon, duration, starts, tolerances, repeats):
     exact = [solver_named("SciPy Radau")(epsilon, duration, y0, 1e-12) for y0 in starts]
     ours = [solver_named(OURS)(epsilon, duration, y0, 1e-13) for y0 in starts]
     check = [float(np.max(np.abs(x - y))) for x, y in zip(exact, ours, strict=True)]
     curves = {name: [] for name in SOLVERS}
     for tolerance in tolerances:
-        patience = {name: PATIENCE * (10 if name in DIFFRAX_QUADRATURE else 1) for name in SOLVERS}
-        going = [name for name in SOLVERS if not curves[name] or curves[name][-1]["seconds"] < patience[name]]
+        before = {name: curve[-1]["seconds"] if curve else 0.0 for name, curve in curves.items()}
+        going = [name for name in SOLVERS if before[name] < PATIENCE]
+        runs = {name: [] for name in going}
         for name in going:
             solver_named(name)(epsilon, duration, starts[0], tolerance)
-        runs = {name: [] for name in going}
-        for (y0, reference), _ in itertools.product(zip(starts, exact, strict=True), range(repeats)):
-            for name in going:
-                if name in DIFFRAX_QUADRATURE and len(runs[name]) >= repeats:
-                    continue  # slow: the first start only
-                y, wall, cpu = timed(solver_named(name), epsilon, duration, y0, tolerance)
-                runs[name].append((float(np.max(np.abs(y - reference))), wall, cpu))
-        for name in going:
-            error, wall, cpu = np.array(runs[name]).reshape(-1, repeats, 3).transpose(2, 0, 1)
-            point = dict(tolerance=tolerance, error=median(error[:, 0]), seconds=median(wall), cpu_seconds=median(cpu))
-            each = dict(errors=error[:, 0].tolist(), wall=np.median(wall, 1).tolist(), cpu=np.median(cpu, 1).tolist())
-            curves[name].append({**point, "each_start": each})
+        for y0, reference in zip(starts, exact, strict=True):
+            each = {name: [] for name in going if not (name in DIFFRAX_QUADRATURE and runs[name])}
+            for turn, name in itertools.product(range(repeats), each):
+                if turn == 0 or before[name] < PATIENCE / 3:
+                    y, wall, cpu = timed(solver_named(name), epsilon, duration, y0, tolerance)
+                    each[name].append((float(np.max(np.abs(y - reference))), wall, cpu))
+            for name, values in each.items():
+                runs[name].append(np.median(values, axis=0).tolist())
+        for name, values in runs.items():
+            error, wall, cpu = np.median(values, axis=0).tolist()
+            point = dict(tolerance=tolerance, error=error, seconds=wall, cpu_seconds=cpu, each_start=values)
+            curves[name].append(point)
     return dict(reference_disagreement=check, curves=curves, load_average=os.getloadavg())
-
-
-def median(values):
-    return float(np.median(values))
 
 
 def _in_worker(task):
@@ -215,53 +215,69 @@ def _warm(names):
 
 
 def measure_pool(tasks_of, repeats):
-    """Seconds for the tasks of each solver, in a pool of two processes with one core each, the solvers taking turns."""
+    """Seconds for the tasks of each regime and solver, in two processes with one core each, the solvers taking turns."""
     context = multiprocessing.get_context("spawn")
     cores = context.Queue()
     for core in sorted(os.sched_getaffinity(0))[:2]:
         cores.put({core})
     with context.Pool(2, _pin_from, (cores,)) as pool:
-        pool.map(_warm, [list(tasks_of)] * 2, chunksize=1)
-        seconds = {name: [] for name in tasks_of}
-        for _ in range(repeats):
-            for name, tasks in tasks_of.items():
-                begin = time.perf_counter()
-                pool.map(_in_worker, tasks, chunksize=2)
-                seconds[name].append((time.perf_counter() - begin) / len(tasks))
-    return {name: statistics.median(values) for name, values in seconds.items()}
+        pool.map(_warm, [list(tasks_of[0])] * 2, chunksize=1)
+
+        def seconds(tasks):
+            begin = time.perf_counter()
+            pool.map(_in_worker, tasks, chunksize=2)
+            return (time.perf_counter() - begin) / len(tasks)
+
+        turns = [[{name: seconds(tasks) for name, tasks in one.items()} for _ in range(repeats)] for one in tasks_of]
+    return [{name: statistics.median(turn[name] for turn in regime) for name in regime[0]} for regime in turns]
 
 
 def _pin_from(cores):
     pin(cores.get())
 
 
-def measure_batch(epsilon, duration, seeds, tolerance, repeats, threads):
+def measure_batch(seeds, tolerances, repeats, threads):
     """Seconds for each trajectory of many starts within one process: mapped in one program, or `tts.run_each`."""
     starts = jnp.stack([start(seed) for seed in seeds])
 
-    def final(y0):
-        return simulate(epsilon, duration, y0, tolerance).model.positions
+    def final(y0, *regime):
+        return simulate(*regime[:2], y0, regime[2]).model.positions
 
-    solve = (lambda: tts.run_each(final, starts)) if threads else (lambda: mapped(starts))
-    mapped = jax.jit(lambda starts: jax.lax.map(final, starts))
-    jax.block_until_ready(solve())
-    return statistics.median(timed(lambda: jax.block_until_ready(solve()))[1] for _ in range(repeats)) / len(starts)
+    mapped = jax.jit(lambda starts, *regime: jax.lax.map(lambda y0: final(y0, *regime), starts))
+
+    def solve(*regime):
+        if not threads:
+            return jax.block_until_ready(mapped(starts, *regime))
+        return tts.run_each(final, starts, *(jnp.full(len(starts), value) for value in regime))
+
+    def seconds(*regime):
+        solve(*regime)
+        return statistics.median(timed(solve, *regime)[1] for _ in range(repeats)) / len(starts)
+
+    return [seconds(*regime, tolerance) for regime, tolerance in zip(REGIMES, tolerances, strict=True)]
 
 
-def measure_gradient(epsilon, duration, seeds, tolerance, repeats):
+def measure_gradient(seeds, tolerances, repeats):
     """Seconds for the final risks of some starts, and for their gradient by epsilon and every start."""
     starts = jnp.stack([start(seed) for seed in seeds])
 
-    def risk(epsilon, starts):
+    def risk(epsilon, starts, duration, tolerance):
         return jax.lax.map(lambda y0: simulate(epsilon, duration, y0, tolerance).risk[0], starts).sum()
 
-    seconds = {}
-    for name, function in (("forward", jax.jit(risk)), ("gradient", jax.jit(jax.value_and_grad(risk, (0, 1))))):
-        jax.block_until_ready(function(epsilon, starts))
-        runs = [timed(lambda f=function: jax.block_until_ready(f(epsilon, starts)))[1:] for _ in range(repeats)]
-        wall, cpu = (statistics.median(kind) / len(starts) for kind in zip(*runs, strict=True))
-        seconds |= {name: wall, name + "_cpu": cpu}
-    return seconds
+    forward, gradient = jax.jit(risk), jax.jit(jax.value_and_grad(risk, (0, 1)))
+
+    def seconds(function, epsilon, duration, tolerance):
+        run = functools.partial(lambda *args: jax.block_until_ready(function(*args)), epsilon, starts)
+        run(duration, tolerance)
+        runs = [timed(run, duration, tolerance)[1:] for _ in range(repeats)]
+        return [statistics.median(kind) / len(starts) for kind in zip(*runs, strict=True)]
+
+    found = []
+    for (epsilon, duration), tolerance in zip(REGIMES, tolerances, strict=True):
+        wall, cpu = seconds(forward, epsilon, duration, tolerance)
+        gradient_wall, gradient_cpu = seconds(gradient, epsilon, duration, tolerance)
+        found.append(dict(forward=wall, gradient=gradient_wall, forward_cpu=cpu, gradient_cpu=gradient_cpu))
+    return found
 
 
 def measure_compilation(cache):
@@ -273,33 +289,47 @@ def measure_compilation(cache):
 
 
 def measure(quick):
-    from_here = os.sched_getaffinity(0)
-    one_core, seeds = {max(from_here)}, range(1 if quick else 5)
-    repeats, tolerances = (1, TOLERANCES[::3]) if quick else (3, TOLERANCES)
-    batch = range(4 if quick else 64)
+    all_cores = os.sched_getaffinity(0)
+    one_core, repeats = {max(all_cores)}, 1 if quick else 3
     with tempfile.TemporaryDirectory() as cache:
         first, second = (in_fresh_process(measure_compilation, one_core, cache) for _ in range(2))
     compilation = dict(first_solve=first[0], warm=first[1], first_solve_cached_on_disk=second[0])
-    regimes = []
-    for epsilon, duration in REGIMES:
-        print(f"epsilon = {epsilon:g}: single", flush=True)
-        single = in_fresh_process(measure_single, one_core, epsilon, duration, seeds, tolerances, repeats)
-        tolerance = {name: flow_plots.reading(curve, "tolerance") or 1e-6 for name, curve in single["curves"].items()}
-        print("  batch", flush=True)
-        starts = {seed: start(seed) for seed in batch}
-        pooled = (OURS, *NUMBA, *QUADRATURE)
-        tasks = {name: [(name, epsilon, duration, y0, tolerance[name]) for y0 in starts.values()] for name in pooled}
-        pool = measure_pool(tasks, repeats)
-        mapped, threads = (
-            in_fresh_process(measure_batch, cores, epsilon, duration, batch, tolerance[OURS], repeats, threads)
-            for cores, threads in ((one_core, False), (from_here, True))
+    print("first solve:", compilation, flush=True)
+
+    curves = (range(1), TOLERANCES[::3], 1) if quick else (range(5), TOLERANCES, 3)
+    single = in_fresh_process(measure_single, one_core, *curves)
+    at_target = [
+        {name: flow_plots.reading(curve, "tolerance") or 1e-7 for name, curve in regime["curves"].items()}
+        for regime in single
+    ]
+    print("tolerances that give the error wanted:", at_target, flush=True)
+
+    seeds = range(4 if quick else 64)
+    tasks = [
+        {
+            name: [(name, *regime, start(seed), tolerance[name]) for seed in seeds]
+            for name in (OURS, *NUMBA, *QUADRATURE)
+        }
+        for regime, tolerance in zip(REGIMES, at_target, strict=True)
+    ]
+    pool = measure_pool(tasks, repeats)
+    ours = [tolerance[OURS] for tolerance in at_target]
+    mapped = in_fresh_process(measure_batch, one_core, seeds, ours, repeats, False)
+    run_each = in_fresh_process(measure_batch, all_cores, seeds, ours, repeats, True)
+    print("batches:", pool, mapped, run_each, flush=True)
+
+    gradient = in_fresh_process(measure_gradient, one_core, seeds[:8], ours, repeats)
+    regimes = [
+        dict(
+            epsilon=epsilon,
+            slow_time=duration,
+            single=single[i],
+            tolerance_at_target=at_target[i],
+            batch=dict(starts=len(seeds), pool_of_two=pool[i], mapped_one_core=mapped[i], run_each=run_each[i]),
+            gradient=gradient[i],
         )
-        print("  gradient", flush=True)
-        gradient = in_fresh_process(measure_gradient, one_core, epsilon, duration, batch[:8], tolerance[OURS], repeats)
-        regimes.append(
-            dict(epsilon=epsilon, slow_time=duration, single=single, tolerance_at_target=tolerance, gradient=gradient)
-            | dict(batch=dict(starts=len(batch), pool_of_two=pool, mapped_one_core=mapped, run_each=threads))
-        )
+        for i, (epsilon, duration) in enumerate(REGIMES)
+    ]
     return dict(target_error=TARGET_ERROR, compilation=compilation, regimes=regimes)
 
 

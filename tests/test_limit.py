@@ -10,7 +10,6 @@ from reference import load, paper_target, quick_jit, refuses
 from scipy.integrate import quad, solve_ivp
 
 import tts_jax as tts
-from tts_jax.dynamics import limit
 from tts_jax.dynamics.pair import has_closed_form, hit_times, pair_positions
 from tts_jax.quadratic import gradient, normal_equations
 
@@ -233,17 +232,6 @@ def test_the_difference_of_cubes_is_conserved():
 # From event to event.
 
 
-def test_events_and_closed_form_agree():
-    target, times = paper_target(), np.linspace(0, 0.03, 61)
-    events = quick_jit(lambda start: limit.integrate(start, target, jnp.asarray(times), jnp.asarray(100))[0])
-    rng = np.random.default_rng(2)
-    for neurons in (12, 15, 20):
-        start = qualified_start(rng, neurons)
-        assert has_closed_form(jnp.asarray(start), target)
-        expected, _ = closed_form(start, target.jumps, target.values, times)
-        np.testing.assert_allclose(events(start), expected, rtol=0, atol=1e-10)
-
-
 LANES, NEURONS, JUMPS = 24, 20, 6
 
 
@@ -267,6 +255,19 @@ def random_batch(rng, on_grid=False):
         starts.append(padded(start, NEURONS))
         values.append(np.cumsum(np.append(rng.normal(), heights)))
     return np.stack(starts), np.stack(jumps), np.stack(values)
+
+
+def test_events_and_closed_form_agree():
+    """A jump of size 0 beside another one changes nothing but the engine."""
+    target, times = paper_target(), np.linspace(0, 0.024, 9)
+    jumps, values = np.append(target.jumps, 0.8 + 1e-9), np.append(target.values, 5.0)
+    rng = np.random.default_rng(2)
+    starts = np.stack([qualified_start(rng, neurons) for neurons in np.linspace(12, 20, LANES, dtype=int)])
+    run = simulate_many(starts, *(np.tile(a, (LANES, 1)) for a in (jumps, values, times)))
+    assert not has_closed_form(jnp.asarray(starts[0]), tts.PiecewiseConstant(jumps, values))
+    expected, _ = jax.vmap(closed_form, (0, None, None, None))(starts, target.jumps, target.values, times)
+    np.testing.assert_allclose(run.model.positions[..., 0], expected, rtol=0, atol=1e-10)
+    assert run.stats.steps.max() >= 5
 
 
 def test_against_tiny_euler_steps():
@@ -372,7 +373,7 @@ def test_neurons_that_start_on_jumps_stay_where_the_fit_is_exact():
     np.testing.assert_allclose(run.risk, 0, atol=1e-30)
 
 
-# In the last three, both sides of the jump at 0.5 or 0.6 pull: at the start, or when the weight changes its sign.
+# In the last five, both sides of the jump at 0.5 or 0.6 pull: at the start, or when the weight changes its sign.
 NARROW = {
     "one neuron between two jumps": ([0.45], [0.3, 0.6], [0.0, 1.0, 3.0], 0.4),
     "two jumps between two neurons": ([0.2, 0.75], [0.4, 0.55], [0.0, 1.5, 1.0], 0.5),
@@ -381,6 +382,7 @@ NARROW = {
     "leaves to the right": ([0.5], [0.25, 0.5, 0.75], [3.0, 0.0, 1.0, -2.4], 0.05),
     "leaves to the left": ([0.5], [0.25, 0.5, 0.75], [3.0, 0.0, 1.0, -1.6], 0.05),
     "is repelled, nearer the upper value": ([0.45, 0.6, 0.8], [0.2, 0.5, 0.6, 0.7, 0.8], [-3, 1, 0, 0.8, 0.2, 5], 0.15),
+    "is repelled, mirrored": ([0.2, 0.4, 0.55], [0.2, 0.3, 0.4, 0.5, 0.8], [5, 0.2, 0.8, 0, 1, -3], 0.15),
     "is repelled, nearer the lower value": ([0.45, 0.6, 0.8], [0.2, 0.5, 0.6, 0.7, 0.8], [-3, 1, 0, 3, -2, 5], 0.15),
 }
 

@@ -84,7 +84,6 @@ def test_weights_are_optimal_and_the_risk_falls():
     got = reduced_flow(case)
     _, problem = reference.build(case)
     d = reference.quick_jit(jax.vmap(lambda y: problem.gradient(reference.build(case._replace(bias=y[0], weights=y[1:5], positions=y[5:]))[0])))(states(got))
-    print(np.max(np.abs(d.bias)), np.max(np.abs(d.weights)))
     assert np.max(np.abs(d.bias)) < 1e-13
     assert np.max(np.abs(d.weights)) < 1e-13
     assert np.min(np.max(np.abs(d.positions[..., 0]), axis=1)) > 1e-3
@@ -110,9 +109,8 @@ def test_gradient_flow_tends_to_it_at_first_order():
     moved = [largest_difference(positions(flow)[1:], positions(limit)[1:]) for flow in flows]
     apart = [np.max(tts.distance(flow, limit)[1:]) for flow in flows]
     for errors in (moved, apart):
-        print(errors)
         slopes = np.diff(np.log(errors)) / np.diff(np.log(epsilons))
-        np.testing.assert_allclose(slopes, 1, atol=0.05)
+        assert (np.abs(slopes - 1) < [0.1, 0.02, 0.02]).all()  # the next order shows at the largest epsilon
 
 
 @pytest.mark.parametrize(
@@ -133,7 +131,6 @@ def test_redundant_neurons(start):
     assert np.isfinite(states(got)).all()
     assert np.diff(got.risk).max() < 0
     want = least_squares_path(lambda t, u: weights_and_velocity(case, u)[1], case.positions)
-    print(largest_difference(positions(got), want), got.stats.steps, got.stats.rejected)
     for i in range(4):
         for j in range(i):
             if start[i] == start[j]:
@@ -169,16 +166,11 @@ def test_finite_data_in_two_dimensions():
     got = tts.simulate(tts.ReducedFlow(), model, tts.Dataset(x, y[:, None]), TIMES)
     assert got.status == tts.Status.SUCCESSFUL
     want = least_squares_path(velocity, start.ravel())
-    print(largest_difference(got.model.positions.reshape(6, 6), want), np.ptp(want, axis=0))
     assert largest_difference(got.model.positions.reshape(6, 6), want) < 1e-7
     assert np.diff(got.risk).max() < 0
 
 
 # What goes wrong.
-
-
-def test_too_few_steps():
-    pass
 
 
 @pytest.mark.usefixtures("annotations_off")

@@ -113,7 +113,6 @@ def test_every_window_of_the_published_update(published):
         return jax.vmap(over_epsilon, (None, 0, 0, 0))(epsilons, starts, x, y)
 
     got = states(all_windows(epsilons, starts, x.reshape(windows, WINDOW), y.reshape(windows, WINDOW)))
-    print(np.max(np.abs(got[:, :, 1] - ends), axis=(0, 2)), np.max(np.abs(ends - starts), axis=(0, 2)))
     assert np.max(np.abs(got[:, :, 0] - history[1::WINDOW])) < 1e-9
     assert np.max(np.abs(got[:, :, 1] - ends)) < 1e-9
 
@@ -187,22 +186,25 @@ def adam(gradients, b1=0.9, b2=0.999):
 def test_optimizers_see_the_gradient_and_epsilon_acts_after_them(optimizer, updates):
     """Replayed in NumPy: the optimiser's own update, times epsilon for the positions. Adam would cancel an epsilon before it."""
     epsilon, steps = 0.03, 20
-    dynamics = tts.SGD(epsilon, 0.1, batch_size=None, optimizer=optimizer)
-    problem = small_problem()
+    rng = np.random.default_rng(6)
+    x, y = rng.uniform(size=(steps, 4)), rng.normal(size=(steps, 4))
+    dynamics, times = tts.SGD(epsilon, 0.1, batch_size=4, optimizer=optimizer), epsilon * 0.1 * np.arange(steps + 1)
     with jax.numpy_dtype_promotion("standard"):  # Optax itself promotes
-        got = quick(lambda: tts.simulate(dynamics, small_network(), problem, epsilon * 0.1 * np.arange(steps + 1)))
+        got = quick(lambda: tts.simulate(dynamics, small_network(), small_problem(), times, samples=(x, y)))
     np.testing.assert_allclose(got.fast_time, 0.1 * np.arange(steps + 1))
     path = states(got)
-    gradients = reference.quick_jit(jax.vmap(lambda state: problem.gradient(network(state, ETA))))(path[:-1])
-    gradients = np.hstack([gradients.bias[:, None], gradients.weights[..., 0], gradients.positions[..., 0]])
+    gradients = [
+        differences(lambda state, p=p: sample_loss(state, x[p], y[p]), state) for p, state in enumerate(path[:-1])
+    ]
     want = -np.array(list(updates(gradients))) * np.where(np.arange(9) < 5, 1, epsilon)
-    np.testing.assert_allclose(np.diff(path, axis=0), want, rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(np.diff(path, axis=0), want, rtol=1e-6, atol=1e-9)
 
 
 # The stream of samples.
 
 STEPS = 2500  # two blocks and a part of a third
 KEY = 11
+SEEDS = 64
 
 
 def stream_run(steps, problem=None, key=KEY, progress=None, **options):
@@ -225,7 +227,6 @@ def test_save_times_change_nothing(stream):
     assert np.ptp(states(stream), axis=0).min() > 1e-3
     for steps in ([STEPS] * 4, [1, 1, 1023, STEPS], [1500, 2047, 2049, STEPS]):
         other = stream_run(steps)
-        print(steps, np.max(np.abs(states(other)[-1] - states(stream)[-1])))
         np.testing.assert_array_equal(states(other)[-1], states(stream)[-1])
     np.testing.assert_array_equal(states(stream_run([100, 1024, 1024, 1024]))[:2], states(stream)[1:3])
 
@@ -246,11 +247,21 @@ def test_step_p_draws_from_the_key_folded_with_p(stream):
     assert np.min(np.abs(states(other)[1] - states(stream)[1])) > 1e-9
 
 
-def test_lanes_do_not_share_samples(stream):
-    keys = jax.random.split(jax.random.key(0), 3).at[1].set(jax.random.key(KEY))
-    lanes = reference.quick_jit(jax.vmap(lambda key: stream_run(stream.step, key=key)))(keys)
-    np.testing.assert_allclose(states(lanes)[1], states(stream), rtol=0, atol=1e-12)
-    assert np.min(np.abs(states(lanes)[0, 1] - states(lanes)[2, 1])) > 1e-9
+@pytest.fixture(scope="module")
+def lanes():
+    """Many keys at once; compiled once for any rates and any four times."""
+
+    def run(key, epsilon, h, times):
+        return tts.simulate(tts.SGD(epsilon, h, batch_size=3), small_network(), small_problem(), times, key=key)
+
+    return reference.quick_jit(jax.vmap(run, (0, None, None, None)))
+
+
+def test_lanes_do_not_share_samples(stream, lanes):
+    keys = jax.random.split(jax.random.key(0), SEEDS).at[1].set(jax.random.key(KEY))
+    runs = lanes(keys, 0.01, H, stream.slow_time)
+    np.testing.assert_allclose(states(runs)[1], states(stream), rtol=0, atol=1e-12)
+    assert np.min(np.abs(states(runs)[0, 1] - states(runs)[2, 1])) > 1e-9
 
 
 def test_progress_changes_nothing(stream, monkeypatch):
@@ -268,7 +279,7 @@ def test_progress_changes_nothing(stream, monkeypatch):
 
 
 def test_sample_count_is_the_batch_size():
-    """A problem that counts: the mean of a batch has the batch's variance."""
+    """A problem is asked for `batch_size` samples, no matter how many steps are drawn together."""
 
     class Counting(AbstractProblem):
         sizes: list = eqx.field(static=True)
@@ -287,82 +298,79 @@ def test_sample_count_is_the_batch_size():
             raise NotImplementedError
 
     sizes = []
-    tts.simulate(tts.SGD(0.01, H, batch_size=5), small_network(), Counting(sizes), [1e-5], key=jax.random.key(0))
+    dynamics, key = tts.SGD(0.01, H, batch_size=5), jax.random.key(0)
+    eqx.filter_eval_shape(lambda: tts.simulate(dynamics, small_network(), Counting(sizes), [1e-5], key=key))
     assert set(sizes) == {5}
 
 
 # Convergence to the flow.
 
 
-def test_converges_to_the_flow_with_the_root_of_the_step_size():
+def test_converges_to_the_flow_with_the_root_of_the_step_size(lanes):
     """`E |SGD - flow|` at a fixed time is of order 1/2 in h, within three standard errors and 0.03 for the next order."""
-    time, seeds = 0.1, 64
-    problem = small_problem()
-    flow = tts.simulate(tts.GradientFlow(0.1), small_network(), problem, np.linspace(0, time, 6))
+    times = np.linspace(0, 0.1, 6)
+    flow = tts.simulate(tts.GradientFlow(0.1), small_network(), small_problem(), times)
     end = states(flow)[-1]
-
-    @reference.quick_jit
-    @jax.vmap
-    def run(key, h):
-        return tts.simulate(tts.SGD(0.1, h), small_network(), problem, jnp.array([time]), key=key)
-
-    keys = jax.random.split(jax.random.key(2), seeds)
-    sizes = 0.008 / 4.0 ** np.arange(4)
+    sizes = 0.02 / 4.0 ** np.arange(4)
     means, errors = [], []
-    for h in sizes:
-        runs = run(keys, jnp.full(seeds, h))
+    for k, h in enumerate(sizes):
+        runs = lanes(jax.random.split(jax.random.key(k), SEEDS), 0.1, h, times[[0, 1, 3, 5]])
         assert (runs.status == tts.Status.SUCCESSFUL).all()
-        distances = np.linalg.norm(states(runs)[:, 0] - end, axis=1)
+        distances = np.linalg.norm(states(runs)[:, -1] - end, axis=1)
         means.append(distances.mean())
-        errors.append(distances.std() / np.sqrt(seeds) / distances.mean())
+        errors.append(distances.std() / np.sqrt(SEEDS) / distances.mean())
     slope, covariance = np.polyfit(np.log(sizes), np.log(means), 1, w=1 / np.array(errors), cov="unscaled")
-    print(means, errors, slope[0], np.sqrt(covariance[0, 0]))
+    print(means,slope,covariance)
     assert abs(slope[0] - 0.5) < 3 * np.sqrt(covariance[0, 0]) + 0.03
-    assert means[-1] < 0.1 * np.linalg.norm(end)
+    assert means[-1] < 0.05 * np.linalg.norm(end - SMALL)
 
 
 # What goes wrong.
 
 
 def test_divergence_is_a_status():
-    dynamics = tts.SGD(1.0, 1e3, batch_size=None)
-    run = quick(lambda: tts.simulate(dynamics, small_network(), small_problem(), 1e3 * np.array([0, 1, 10_000])))
+    dynamics = tts.SGD(0.01, 1e3, batch_size=3)
+    times = 0.01 * 1e3 * np.array([0, 1, 2, STEPS])
+    run = tts.simulate(dynamics, small_network(), small_problem(), times, key=jax.random.key(KEY))
     assert run.status == tts.Status.DIVERGED
-    assert np.isfinite(run.risk[:2]).all()
-    assert not np.isfinite(run.risk[2])
+    assert np.isfinite(run.risk[:3]).all()
+    assert not np.isfinite(run.risk[3])
+    assert run.to_xarray().attrs["status"] == "diverged"
 
 
-def test_32_bit_carries_what_rounding_drops():
-    """Steps of 1e-8 to positions whose neighbours in 32-bit are 6e-8 away: 64-bit, compensated 32-bit, plain 32-bit."""
-    epsilon, h, steps = 1e-6, 1e-4, 20_000
-    rng = np.random.default_rng(3)
-    x = rng.uniform(size=steps).astype(np.float32)
-    y = 6 * x + rng.uniform(-1, 1, steps).astype(np.float32)
-    start = np.array([0, 1, 1, 1, 1, 0.55, 0.7, 0.8, 0.95], np.float32)
-
-    def run(dtype):
-        model = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), network(jnp.asarray(start), ETA))
-        times = epsilon * h * np.array([0, steps])
-        return quick(lambda: tts.simulate(tts.SGD(epsilon, h), model, small_problem(), times, samples=(x, y)))
-
-    wide = states(run(np.float64))[-1]
-    with jax.enable_x64(False):
-        narrow = run(np.float32)
-    with jax.numpy_dtype_promotion("standard"):
-        mixed = run(np.float32)  # a 32-bit model where JAX's default is 64-bit
-
-    (bias, a, u), eta = np.split(start, [1, 5]), np.float32(ETA)
-    fast, slow = np.float32(h), np.float32(epsilon * h)
-    for x_p, y_p in zip(x, y, strict=True):
+def plain_loop(dtype, start, fast, slow, x, y):
+    """The update of one sample a step with every number of one type, and nothing carried."""
+    bias, a, u = np.split(start.astype(dtype), [1, 5])
+    eta, fast, slow = dtype(ETA), dtype(fast), dtype(slow)
+    for x_p, y_p in zip(x.astype(dtype), y.astype(dtype), strict=True):
         z = (x_p - u) / eta
         active = reference.step(z)
         pull = 2 * (bias + a @ active - y_p)
         bias, a, u = bias - fast * pull, a - fast * pull * active, u + slow * pull * a * reference.step_slope(z) / eta
-    plain = np.concatenate([bias, a, u])
-    assert plain.dtype == np.float32
+    state = np.concatenate([bias, a, u])
+    assert state.dtype == dtype
+    return state
 
-    assert np.max(np.abs(plain - wide)[5:]) > 3e-6
-    print(wide - start, plain - wide, states(narrow)[-1] - wide, states(mixed)[-1] - wide)
+
+def test_32_bit_carries_what_rounding_drops():
+    """Steps of 1e-8 to positions whose neighbours in 32-bit are 6e-8 away: 64-bit and plain 32-bit loops, and SGD."""
+    epsilon, h, steps = 1e-6, 1e-4, 10_000
+    rng = np.random.default_rng(3)
+    x = rng.uniform(size=steps).astype(np.float32)
+    y = 6 * x + rng.uniform(-1, 1, steps).astype(np.float32)
+    start = np.array([0, 1, 1, 1, 1, 0.55, 0.7, 0.8, 0.95], np.float32)
+    wide, plain = (plain_loop(dtype, start, h, epsilon * h, x, y) for dtype in (np.float64, np.float32))
+    assert np.max(np.abs(plain - wide)[5:]) > 2e-6
+
+    def single():
+        model = jax.tree.map(lambda leaf: jnp.asarray(leaf, np.float32), network(jnp.asarray(start), ETA))
+        times = epsilon * h * np.array([0, steps])
+        return quick(lambda: tts.simulate(tts.SGD(epsilon, h), model, small_problem(), times, samples=(x, y)))
+
+    with jax.enable_x64(False):
+        narrow = single()
+    with jax.numpy_dtype_promotion("standard"):
+        mixed = single()  # a 32-bit model where JAX's default is 64-bit
     for run in (narrow, mixed):
         assert run.status == tts.Status.SUCCESSFUL
         assert states(run).dtype == np.float32
@@ -392,7 +400,6 @@ ROWS = np.zeros(4)
         ({"step_size": 1e-13}, {}, ["2**31", "step_size"]),
         ({"slow": lambda model: model.activation}, {}, ["slow"]),
     ],
-    ids=str,
 )
 @pytest.mark.usefixtures("annotations_off")
 def test_refuses(options, given, said):

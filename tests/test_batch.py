@@ -1,0 +1,70 @@
+"""Many runs at once are the single runs, and a slow one keeps nobody waiting."""
+
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tts_jax as tts
+
+PROBLEM = tts.Regression(tts.PiecewiseConstant([0.4], [0.0, 1.0]))
+
+
+def run(key, epsilon):
+    model = tts.ShallowNetwork.init(key, 3, tts.SmoothStep(0.1))
+    return tts.simulate(tts.GradientFlow(epsilon, rtol=1e-6, atol=1e-6), model, PROBLEM, jnp.array([0.0, 0.3]))
+
+
+def test_equal_to_single_runs():
+    keys, epsilons = jax.random.split(jax.random.key(0), 5), jnp.geomspace(1e-3, 1.0, 5)
+    together = tts.run_each(run, keys, epsilons)
+    for k in range(5):
+        alone = jax.jit(run)(keys[k], epsilons[k])
+        np.testing.assert_array_equal(together.model.positions[k], alone.model.positions)
+        assert together.stats.steps[k] == alone.stats.steps
+    assert together.stats.method == "Rodas5P, closed-form Hessian"
+    assert len(set(together.stats.steps.tolist())) > 1
+
+
+def test_shared_arguments_and_compiling_once():
+    traces = []
+
+    def scaled(x, name):
+        traces.append(name)
+        return {"double": 2 * x}
+
+    for _ in range(2):
+        result = tts.run_each(scaled, jnp.arange(6.0), "anything", workers=2)
+    np.testing.assert_array_equal(result["double"], 2 * np.arange(6.0))
+    assert traces == ["anything"]
+
+
+def test_workers_take_the_next_run():
+    seen: dict[int, int] = {}
+
+    def record(index):
+        if int(index) == 1:
+            time.sleep(0.5)  # everything else is done meanwhile, by the other worker
+        seen[int(index)] = threading.get_ident()
+        return np.asarray(index)
+
+    def slow_second(index):
+        return jax.pure_callback(record, jax.ShapeDtypeStruct((), index.dtype), index)
+
+    result = tts.run_each(slow_second, jnp.arange(8), workers=2)
+    np.testing.assert_array_equal(result, np.arange(8))
+    assert list(seen)[-1] == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("shared",), (np.zeros(()),), (jnp.zeros((0, 2)),)])
+def test_no_runs(arguments):
+    with pytest.raises(ValueError, match="leading axis"):
+        tts.run_each(lambda *a: a, *arguments)
+
+
+def test_axes_differ():
+    with pytest.raises(ValueError, match=r"\(2,\)"):
+        tts.run_each(lambda a, b: a, jnp.zeros(2), jnp.zeros(3))
