@@ -19,6 +19,9 @@ DIFFRAX = ("Tsit5", "Dopri8", "Kvaerno5")
 """With the closed form of the velocity of `tts_jax`, Jacobians by automatic differentiation."""
 DIFFRAX_QUADRATURE = ("Tsit5, quadrature", "Kvaerno5, quadrature")
 
+POOLED = ("LSODA", "CVODE BDF", *QUADRATURE)
+"""The peers worth a pool."""
+
 LOOK = {
     OURS: dict(color=report.BLACK, marker="o", linewidth=2.5, zorder=5),
     "LSODA": dict(color=report.BLUE, marker="s"),
@@ -67,7 +70,7 @@ def summary(results):
         rows.append(" | ".join([f"{regime['epsilon']:g}", *(ms(wall[name]) for name in names), last]))
     rows.append(f"geometric mean: {geometric_mean(ratios['wall'])} wall, {geometric_mean(ratios['cpu'])} CPU")
     rows.append("\nMilliseconds per trajectory of many starts, the same error, two cores:")
-    pooled = (OURS, *NUMBA, *QUADRATURE)
+    pooled = (OURS, *POOLED)
     columns = ["run_each", "lax.map, one core", *(f"pool: {name}" for name in pooled), "run_each / fastest peer"]
     rows.append("epsilon | " + " | ".join([*columns, "of Diffrax with quadrature"]))
     for regime in results["regimes"]:
@@ -75,7 +78,7 @@ def summary(results):
         row = [batch["run_each"], batch["mapped_one_core"], *(pool[name] for name in pooled)]
         diffrax_best = [reading(regime["single"]["curves"][name], "seconds") for name in DIFFRAX_QUADRATURE]
         plain = min((seconds / 2 for seconds in diffrax_best if seconds), default=np.nan)
-        ratio = batch["run_each"] / min(pool[name] for name in NUMBA)
+        ratio = batch["run_each"] / min(pool[name] for name in POOLED[:2])
         rows.append(
             " | ".join([f"{regime['epsilon']:g}", *map(ms, row), f"{ratio:.2f}", f"{batch['run_each'] / plain:.3f}"])
         )
@@ -120,7 +123,7 @@ def _many_starts(results):
     figure, axis = plt.subplots(figsize=(11, 4.8), layout="constrained")
     bars = {"ours, tts.run_each, both cores": ("run_each", report.BLACK)}
     bars |= {"ours, lax.map, one core": ("mapped_one_core", "0.6")}
-    bars |= {f"{name}, pool of two": (name, None) for name in (OURS, *NUMBA, *QUADRATURE)}
+    bars |= {f"{name}, pool of two": (name, None) for name in (OURS, *POOLED)}
     width = 0.85 / len(bars)
     for i, (label, (key, color)) in enumerate(bars.items()):
         height = [1e3 * (regime["batch"] | regime["batch"]["pool_of_two"])[key] for regime in results["regimes"]]

@@ -320,7 +320,6 @@ def test_converges_to_the_flow_with_the_root_of_the_step_size(lanes):
         means.append(distances.mean())
         errors.append(distances.std() / np.sqrt(SEEDS) / distances.mean())
     slope, covariance = np.polyfit(np.log(sizes), np.log(means), 1, w=1 / np.array(errors), cov="unscaled")
-    print(means,slope,covariance)
     assert abs(slope[0] - 0.5) < 3 * np.sqrt(covariance[0, 0]) + 0.03
     assert means[-1] < 0.05 * np.linalg.norm(end - SMALL)
 
