@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numba_flow
 import numpy as np
 import report
-from flow_plots import DIFFRAX, DIFFRAX_QUADRATURE, NUMBA, OURS, QUADRATURE, TARGET_ERROR
+from flow_plots import DIFFRAX, DIFFRAX_QUADRATURE, NUMBA, OURS, POOLED, QUADRATURE, TARGET_ERROR
 from scipy.integrate import odeint, solve_ivp
 from sksundae.cvode import CVODE
 
@@ -307,11 +307,9 @@ def measure(quick):
     print("tolerances that give the error wanted:", at_target, flush=True)
 
     seeds = range(4 if quick else 64)
+    starts = [start(seed) for seed in seeds]
     tasks = [
-        {
-            name: [(name, *regime, start(seed), tolerance[name]) for seed in seeds]
-            for name in (OURS, *NUMBA, *QUADRATURE)
-        }
+        {name: [(name, *regime, y0, tolerance[name]) for y0 in starts] for name in (OURS, *POOLED)}
         for regime, tolerance in zip(REGIMES, at_target, strict=True)
     ]
     pool = measure_pool(tasks, repeats)

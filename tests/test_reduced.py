@@ -18,7 +18,7 @@ def small_case(**changes):
         0.2,
         np.array([0.3, 0.6]),
         np.array([1.0, -1.0, 2.0]),
-        0.3,
+        np.array(0.3),
         np.array([0.5, -0.4, 1.0, 0.3]),
         np.array([0.05, 0.33, 0.52, 0.97]),
     )
