@@ -58,7 +58,7 @@ def summary(results):
 
     rows, ratios = [], {"wall": [], "cpu": []}
     names = (OURS, *NUMBA, *QUADRATURE, *DIFFRAX, *DIFFRAX_QUADRATURE)
-    rows.append(f"Milliseconds for an error of {results['target_error']:g}, one trajectory, one core (wall):")
+    rows.append(f"Milliseconds for an error of {results['target_error']:g}, one trajectory, one thread (CPU time):")
     rows.append("epsilon | " + " | ".join(names) + " | ours / fastest of SciPy and SUNDIALS, wall and CPU")
     for regime in results["regimes"]:
         curves = regime["single"]["curves"]
@@ -67,7 +67,7 @@ def summary(results):
             fastest = min((seconds[name] for name in NUMBA if seconds[name]), default=np.nan)
             ratios[kind].append((seconds[OURS] or np.nan) / fastest)
         last = f"{ratios['wall'][-1]:.2f}, {ratios['cpu'][-1]:.2f}"
-        rows.append(" | ".join([f"{regime['epsilon']:g}", *(ms(wall[name]) for name in names), last]))
+        rows.append(" | ".join([f"{regime['epsilon']:g}", *(ms(cpu[name]) for name in names), last]))
     rows.append(f"geometric mean: {geometric_mean(ratios['wall'])} wall, {geometric_mean(ratios['cpu'])} CPU")
     rows.append("\nMilliseconds per trajectory of many starts, the same error, two cores:")
     pooled = (OURS, *POOLED)
@@ -103,7 +103,7 @@ def _work_precision(results):
     figure, axes = plt.subplots(2, 2, figsize=(12, 9.5), sharex=True, sharey=True, layout="constrained")
     for axis, regime in zip(axes.flat, results["regimes"], strict=True):
         for name, curve in regime["single"]["curves"].items():
-            points = [(1e3 * point["seconds"], point["error"]) for point in curve]
+            points = [(1e3 * point["cpu_seconds"], point["error"]) for point in curve]
             axis.loglog(*zip(*points, strict=True), label=name, **(dict(linewidth=1.4, markersize=6) | LOOK[name]))
         axis.axhline(results["target_error"], color="0.6", linewidth=0.8, zorder=0)
         axis.axhspan(1e-16, max(regime["single"]["reference_disagreement"]), color="0.92", zorder=0)
@@ -111,7 +111,7 @@ def _work_precision(results):
         axis.set(ylim=(1e-12, 10))
         axis.grid(alpha=0.25)
     for axis in axes[1]:
-        axis.set_xlabel("time of one trajectory, one core (ms)")
+        axis.set_xlabel("CPU time of one trajectory, one thread (ms)")
     for axis in axes[:, 0]:
         axis.set_ylabel("largest error in a weight or position at the end")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -121,20 +121,22 @@ def _work_precision(results):
 
 def _many_starts(results):
     figure, axis = plt.subplots(figsize=(11, 4.8), layout="constrained")
-    bars = {"ours, tts.run_each, both cores": ("run_each", report.BLACK)}
-    bars |= {"ours, lax.map, one core": ("mapped_one_core", "0.6")}
-    bars |= {f"{name}, pool of two": (name, None) for name in (OURS, *POOLED)}
-    width = 0.85 / len(bars)
-    for i, (label, (key, color)) in enumerate(bars.items()):
+    shown = {
+        "ours, tts.run_each, both cores": ("run_each", LOOK[OURS]),
+        "ours, lax.map, one core": ("mapped_one_core", LOOK[OURS] | dict(markerfacecolor="white")),
+        "ours, pool of two": (OURS, LOOK[OURS] | dict(marker="x")),
+    }
+    shown |= {f"{name}, pool of two": (name, LOOK[name]) for name in POOLED}
+    for i, (label, (key, look)) in enumerate(shown.items()):
         height = [1e3 * (regime["batch"] | regime["batch"]["pool_of_two"])[key] for regime in results["regimes"]]
-        x = np.arange(len(height)) + (i - (len(bars) - 1) / 2) * width
-        hatch = "////" if "quadrature" in label or key == OURS else None
-        color = color or ("0.35" if key == OURS else LOOK[key]["color"])
-        axis.bar(x, height, width, label=label, color=color, hatch=hatch, edgecolor="white", linewidth=0.5)
+        x = np.arange(len(height)) + 0.1 * (i - (len(shown) - 1) / 2)
+        axis.plot(x, height, label=label, **(look | dict(linestyle="", markersize=9)))
     starts = results["regimes"][0]["batch"]["starts"]
     axis.set_xticks(range(len(results["regimes"])), [rf"$\varepsilon$ = {r['epsilon']:g}" for r in results["regimes"]])
-    axis.set(yscale="log", ylabel="time per trajectory (ms)")
+    for between in range(len(results["regimes"]) - 1):
+        axis.axvline(between + 0.5, color="0.8", linewidth=0.8)
+    axis.set(yscale="log", ylabel="wall-clock time per trajectory (ms)", ylim=(1, None))
     axis.set_title(f"{starts} starts, each solver at the tolerance that gives an error of {results['target_error']:g}")
-    axis.grid(axis="y", alpha=0.25)
+    axis.grid(axis="y", which="both", alpha=0.25)
     axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -3,6 +3,7 @@
 import pathlib
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +48,13 @@ def build(case: Case) -> tuple[tts.ShallowNetwork, tts.Regression]:
     case = jax.tree.map(jnp.asarray, case)
     model = tts.ShallowNetwork(case.weights[:, None], case.positions[:, None], case.bias, tts.SmoothStep(case.eta))
     return model, tts.Regression(tts.PiecewiseConstant(case.jumps, case.values))
+
+
+def small_case(**changes) -> Case:
+    """Four neurons, the outer two cut by 0 and 1. Every test that moves it shares what is compiled for these shapes."""
+    jumps, values = np.array([0.3, 0.6]), np.array([1.0, -1.0, 2.0])
+    weights, positions = np.array([0.5, -0.4, 1.0, 0.3]), np.array([0.05, 0.33, 0.52, 0.97])
+    return Case(0.2, jumps, values, np.array(0.3), weights, positions)._replace(**changes)
 
 
 class Answer(NamedTuple):
@@ -154,6 +162,21 @@ def random_case(rng, eta, *, jumps, bias, neurons, weight=1.0, span=(0.0, 1.0)) 
 def quick_jit(f):
     """For what is computed once: compiles in half the time."""
     return jax.jit(lambda *args: f(*args), compiler_options={"xla_backend_optimization_level": 0})
+
+
+def quick(f):
+    """`f()`, compiled with little effort; its result may hold what is no array."""
+    return eqx.filter_jit(f, compiler_options={"xla_backend_optimization_level": 0})()
+
+
+def states(trajectory: tts.Trajectory) -> np.ndarray:
+    """Bias, weights and positions in one dimension, a row for each time (after the axes of a batch)."""
+    model = trajectory.model
+    return np.concatenate([model.bias[..., None], model.weights[..., 0], model.positions[..., 0]], axis=-1)
+
+
+def largest_difference(got, want) -> float:
+    return np.max(np.abs(np.asarray(got) - np.asarray(want)))
 
 
 def central_differences(f, x, step):

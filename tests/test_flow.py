@@ -22,25 +22,10 @@ DECAY = 1e-13
 """By how much a risk may rise: rounding, where it has come to rest."""
 
 
-def states(trajectory):
-    """Bias, weights and positions of a one-dimensional network, one row for each time."""
-    model = trajectory.model
-    return np.hstack([model.bias[:, None], model.weights[..., 0], model.positions[..., 0]])
-
-
 def leaves(trajectory):
     """The trainable leaves of any model, one row for each time."""
     arrays = jax.tree.leaves(eqx.filter(trajectory.model, trainable(trajectory.model)))
     return np.hstack([np.reshape(leaf, (len(trajectory.risk), -1)) for leaf in arrays])
-
-
-def largest_difference(got, want):
-    return np.max(np.abs(np.asarray(got) - np.asarray(want)))
-
-
-def quick(f):
-    """`f()`, compiled with little effort."""
-    return eqx.filter_jit(f, compiler_options={"xla_backend_optimization_level": 0})()
 
 
 # The paper's problem.
@@ -58,7 +43,7 @@ def paper_flow(epsilon, positions, times):
 @pytest.fixture(scope="module")
 def seed_42():
     """The start of `seed42_*` in flow.npz, from the generator that made it."""
-    return np.sort(np.random.RandomState(42).uniform(size=20))  # noqa: NPY002
+    return np.sort(np.random.RandomState(42).uniform(size=20))
 
 
 @pytest.mark.parametrize("epsilon", PAPER_TIMES)
@@ -70,7 +55,7 @@ def test_reference_trajectories(seed, epsilon):
     got = paper_flow(float(epsilon), want["positions"][0], want["slow_time"])
     assert got.status == tts.Status.SUCCESSFUL
     for name, value in (("bias", got.model.bias), ("weights", got.model.weights), ("positions", got.model.positions)):
-        assert largest_difference(value.reshape(want[name].shape), want[name]) < 2e-6, name
+        assert reference.largest_difference(value.reshape(want[name].shape), want[name]) < 2e-6, name
     assert np.diff(got.risk).max() < DECAY
     assert got.stats.method == "Rodas5P, closed-form Hessian"
     assert got.stats.steps < 1500
@@ -87,21 +72,21 @@ REFERENCE_NUMBERS = {  # bias, weight 12 and position 12, each at times 5 and 50
 def test_reference_numbers(seed_42, epsilon):
     """A few of the same numbers, for where the folder is absent."""
     got = paper_flow(float(epsilon), seed_42, np.linspace(0, PAPER_TIMES[epsilon], 51))
-    numbers = states(got)[:, [0, 13, 33]][[5, 50]].T
-    assert largest_difference(numbers, REFERENCE_NUMBERS[epsilon]) < 2e-6
+    numbers = reference.states(got)[:, [0, 13, 33]][[5, 50]].T
+    assert reference.largest_difference(numbers, REFERENCE_NUMBERS[epsilon]) < 2e-6
 
 
 def test_tiny_epsilon(seed_42):
     """Nine orders of stiffness are no harder than five; what differs from the limit shrinks with epsilon.
 
-    Two neurons of this start are 0.006 eta apart: their weights still relax at slow times of 1e5 epsilon, so the functions
-    are compared, and not at once.
+    Two neurons of this start are 0.006 eta apart: their weights still relax at slow times of 1e5 epsilon, so the
+    functions are compared, and not at once.
     """
     times = np.linspace(0, PAPER_TIMES["2e-05"], 51)
     flows = [paper_flow(epsilon, seed_42, times) for epsilon in (1e-7, 1e-8, 1e-9)]
     for flow in flows:
         assert flow.status == tts.Status.SUCCESSFUL
-        assert np.isfinite(states(flow)).all()
+        assert np.isfinite(reference.states(flow)).all()
         assert np.diff(flow.risk).max() < DECAY
         assert flow.stats.steps < 5000
     np.testing.assert_allclose(flows[-1].fast_time, times / 1e-9)
@@ -111,19 +96,6 @@ def test_tiny_epsilon(seed_42):
 
 
 # A small case, with neurons at both edges.
-
-
-def small_case(**changes):
-    case = reference.Case(
-        0.2,
-        np.array([0.3, 0.6]),
-        np.array([1.0, -1.0, 2.0]),
-        np.array(0.3),
-        np.array([0.5, -0.4, 1.0, 0.3]),
-        np.array([0.05, 0.33, 0.52, 0.97]),
-    )
-    return case._replace(**changes)
-
 
 SMALL_TIMES = np.linspace(0, 0.2, 6)
 
@@ -163,41 +135,38 @@ def radau(velocity, start, times, **options):
 
 @pytest.mark.parametrize("epsilon", [1.0, 1e-3])
 def test_small_case_against_radau(epsilon):
-    case = small_case()
+    case = reference.small_case()
     want = radau(slow_velocity(case, epsilon), vector(case), SMALL_TIMES)
     got = small_flow(case, epsilon)
     assert got.status == tts.Status.SUCCESSFUL
-    assert largest_difference(states(got), want) < 3e-9
+    assert reference.largest_difference(reference.states(got), want) < 3e-9
     assert np.diff(got.risk).max() < 0
 
 
 def test_permuted_neurons_move_alike():
-    case, order = small_case(), np.array([2, 0, 3, 1])
+    case, order = reference.small_case(), np.array([2, 0, 3, 1])
     permuted = case._replace(weights=case.weights[order], positions=case.positions[order])
     columns = np.concatenate([[0], 1 + order, 5 + order])
     got, want = small_flow(permuted, 1e-3), small_flow(case, 1e-3)
-    assert largest_difference(states(got), states(want)[:, columns]) < 1e-10
-
-
-def lane(batch, index):
-    return jax.tree.map(lambda leaf: leaf[index], eqx.filter(batch, eqx.is_array))
+    assert reference.largest_difference(reference.states(got), reference.states(want)[:, columns]) < 1e-10
 
 
 def test_batches_are_their_lanes():
     """Over epsilon and over starts at once, for a factor of 1e7 in stiffness between lanes."""
     starts = [np.array([0.05, 0.33, 0.52, 0.97]), np.array([0.2, 0.25, 0.7, 0.9])]
-    cases = [small_case(positions=start) for start in starts for _ in range(2)]
+    cases = [reference.small_case(positions=start) for start in starts for _ in range(2)]
     epsilons = np.array([1.0, 1e-7, 1e-3, 1.0])
     batch = reference.quick_jit(jax.vmap(small_flow))(reference.stack(cases), epsilons)
     for index, (case, epsilon) in enumerate(zip(cases, epsilons, strict=True)):
         alone = small_flow(case, epsilon)
         assert batch.status[index] == alone.status == tts.Status.SUCCESSFUL
-        assert largest_difference(states(lane(batch, index)), states(alone)) < 1e-10
+        assert reference.largest_difference(reference.states(batch)[index], reference.states(alone)) < 1e-10
 
 
 def test_failed_lanes_say_so_and_change_no_other():
     """An explicit solver has too few steps for a small epsilon, and none for a start that is NaN."""
-    cases = reference.stack([small_case(), small_case(bias=np.nan), small_case(), small_case()])
+    case = reference.small_case()
+    cases = reference.stack([case, case._replace(bias=np.array(np.nan)), case, case])
     epsilons = np.array([1.0, 1.0, 3e-4, 0.1])
     flow = functools.partial(small_flow, solver=diffrax.Tsit5(), max_steps=1000)
     batch = reference.quick_jit(jax.vmap(flow))(cases, epsilons)
@@ -210,11 +179,11 @@ def test_failed_lanes_say_so_and_change_no_other():
     reached = np.isfinite(batch.risk[2])
     assert 1 < reached.sum() < len(SMALL_TIMES)
     np.testing.assert_array_equal(reached, np.arange(len(reached)) < reached.sum())
-    np.testing.assert_array_equal(np.isfinite(states(lane(batch, 2))), np.tile(reached[:, None], 9))
+    np.testing.assert_array_equal(np.isfinite(reference.states(batch)[2]), np.tile(reached[:, None], 9))
     for index in (0, 2, 3):
-        want = states(small_flow(small_case(), epsilons[index]))
+        want = reference.states(small_flow(case, epsilons[index]))
         rows = np.isfinite(batch.risk[index])
-        assert largest_difference(states(lane(batch, index))[rows], want[rows]) < 1e-8
+        assert reference.largest_difference(reference.states(batch)[index, rows], want[rows]) < 1e-8
 
 
 # The implicit step.
@@ -223,7 +192,7 @@ def test_failed_lanes_say_so_and_change_no_other():
 @pytest.mark.parametrize("bias", [0.3, None])
 def test_eliminated_weights_solve_the_shifted_system(bias):
     """Against LU of the whole matrix, its Hessian by quadrature."""
-    case = small_case(bias=bias)
+    case = reference.small_case(bias=bias)
     hessian = reference.answer(case).hessian
     n = len(hessian)
     y = jnp.concatenate([jnp.ravel(part) for part in case[3:] if part is not None])
@@ -280,11 +249,11 @@ def perceptron_radau(model, problem, epsilon):
 @pytest.mark.parametrize("solver", [None, diffrax.Kvaerno5()], ids=["default", "Kvaerno5"])
 def test_any_model_with_slow_leaves(perceptron, solver):
     flow = tts.GradientFlow(0.02, slow=first_layer, solver=solver)
-    got = quick(lambda: tts.simulate(flow, *perceptron, PERCEPTRON_TIMES))
+    got = reference.quick(lambda: tts.simulate(flow, *perceptron, PERCEPTRON_TIMES))
     assert got.status == tts.Status.SUCCESSFUL
     assert got.stats.method == ("Rodas5P, dense Jacobian" if solver is None else "Kvaerno5")
     want = perceptron_radau(*perceptron, 0.02)
-    assert largest_difference(leaves(got), want) < (1e-8 if solver is None else 1e-6)
+    assert reference.largest_difference(leaves(got), want) < (1e-8 if solver is None else 1e-6)
     assert np.diff(got.risk).max() < 0
 
 
@@ -297,7 +266,7 @@ def method(model, problem, **options):
 
 def test_which_solver(perceptron):
     """Nothing runs here: the choice follows from shapes and types."""
-    model, problem = reference.build(small_case())
+    model, problem = reference.build(reference.small_case())
     assert method(model, problem, slow=lambda m: m.weights) == "Rodas5P, dense Jacobian"
     wide = eqx.nn.MLP(1, "scalar", 171, 1, key=jax.random.key(0))
     assert method(wide, perceptron[1], slow=first_layer) == "Tsit5"
@@ -314,26 +283,26 @@ def euler_and_descent(model, problem, epsilon, h, slow=None):
     times = epsilon * h * STEPS
     euler = tts.GradientFlow(epsilon, solver=diffrax.Euler(), slow=slow)
     descent = tts.SGD(epsilon, h, batch_size=None, slow=slow)
-    return [quick(lambda d=d: tts.simulate(d, model, problem, times)) for d in (euler, descent)]
+    return [reference.quick(lambda d=d: tts.simulate(d, model, problem, times)) for d in (euler, descent)]
 
 
 @pytest.mark.parametrize("kind", ["network", "perceptron"])
 def test_euler_on_the_flow_is_full_batch_descent(perceptron, kind):
     """One step of either is `a - h grad_a R`, `u - epsilon h grad_u R`: epsilon acts in one place."""
     if kind == "network":
-        model, problem = reference.build(small_case())
+        model, problem = reference.build(reference.small_case())
         epsilon, h, slow = 0.03, 0.1, None
     else:
         (model, problem), epsilon, h, slow = perceptron, 0.03, 0.1, first_layer
     euler, descent = euler_and_descent(model, problem, epsilon, h, slow)
     assert euler.status == descent.status == tts.Status.SUCCESSFUL
-    assert largest_difference(leaves(euler), leaves(descent)) < 1e-13
+    assert reference.largest_difference(leaves(euler), leaves(descent)) < 1e-13
     np.testing.assert_array_equal(descent.step, STEPS)
     assert euler.stats.steps == 100
     start, first = leaves(euler)[1:3]
     gradient = eqx.filter(problem.gradient(model), eqx.is_inexact_array)
-    rate = jax.tree.map(jnp.ones_like, gradient)
-    rate = eqx.tree_at(slow or (lambda m: m.positions), rate, replace_fn=lambda leaf: jax.tree.map(lambda x: 0.03 * x, leaf))
-    step = jax.tree.map(lambda r, g: -h * r * g, rate, gradient)
-    np.testing.assert_allclose(first - start, ravel_pytree(step)[0], rtol=1e-12, atol=1e-15)
+    gradient = eqx.tree_at(
+        slow or (lambda m: m.positions), gradient, replace_fn=lambda node: jax.tree.map(lambda g: epsilon * g, node)
+    )
+    np.testing.assert_allclose(first - start, -h * ravel_pytree(gradient)[0], rtol=1e-12, atol=1e-15)
     assert np.ptp(leaves(euler), axis=0).min() > 1e-3  # everything moved

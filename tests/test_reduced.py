@@ -13,34 +13,12 @@ import tts_jax as tts
 TIMES = np.linspace(0, 0.2, 6)
 
 
-def small_case(**changes):
-    case = reference.Case(
-        0.2,
-        np.array([0.3, 0.6]),
-        np.array([1.0, -1.0, 2.0]),
-        np.array(0.3),
-        np.array([0.5, -0.4, 1.0, 0.3]),
-        np.array([0.05, 0.33, 0.52, 0.97]),
-    )
-    return case._replace(**changes)
-
-
 def reduced_flow(case, **options):
     return tts.simulate(tts.ReducedFlow(**options), *reference.build(case), TIMES)
 
 
-def states(trajectory):
-    """Bias, weights and positions, one row for each time."""
-    model = trajectory.model
-    return np.hstack([model.bias[:, None], model.weights[..., 0], model.positions[..., 0]])
-
-
 def positions(trajectory):
     return np.asarray(trajectory.model.positions[..., 0])
-
-
-def largest_difference(got, want):
-    return np.max(np.abs(np.asarray(got) - np.asarray(want)))
 
 
 def fit(features, values, ridge=0.0):
@@ -53,7 +31,8 @@ def fit(features, values, ridge=0.0):
 def weights_and_velocity(case, u, ridge=0.0):
     x, w = reference.quadrature(np.concatenate([reference.kinks(case._replace(positions=u)), case.jumps]))
     z = (x[:, None] - u) / case.eta
-    features, target = np.hstack([np.ones((len(x), 1)), reference.step(z)]), reference.target_values(case.jumps, case.values, x)
+    features = np.hstack([np.ones((len(x), 1)), reference.step(z)])
+    target = reference.target_values(case.jumps, case.values, x)
     a = fit(np.sqrt(w)[:, None] * features, np.sqrt(w) * target, ridge)
     return a, 2 * a[1:] * ((w * (features @ a - target)) @ reference.step_slope(z)) / case.eta
 
@@ -66,7 +45,7 @@ def least_squares_path(velocity, start):
 
 @pytest.mark.parametrize("ridge", [0.0, 0.01])
 def test_small_case_against_least_squares(ridge):
-    case = small_case()
+    case = reference.small_case()
     got = reduced_flow(case, ridge=ridge)
     assert got.status == tts.Status.SUCCESSFUL
     assert got.stats.method == "Rodas5P, dense Jacobian"
@@ -74,16 +53,23 @@ def test_small_case_against_least_squares(ridge):
     assert got.step is None
     want = least_squares_path(lambda t, u: weights_and_velocity(case, u, ridge)[1], case.positions)
     assert np.ptp(want, axis=0).min() > 1e-4
-    assert largest_difference(positions(got), want) < 1e-9
+    assert reference.largest_difference(positions(got), want) < 1e-9
     weights = np.array([weights_and_velocity(case, u, ridge)[0] for u in want])
-    assert largest_difference(states(got)[:, :5], weights) < 1e-8
+    assert reference.largest_difference(reference.states(got)[:, :5], weights) < 1e-8
 
 
 def test_weights_are_optimal_and_the_risk_falls():
-    case = small_case()
+    case = reference.small_case()
     got = reduced_flow(case)
     _, problem = reference.build(case)
-    d = reference.quick_jit(jax.vmap(lambda y: problem.gradient(reference.build(case._replace(bias=y[0], weights=y[1:5], positions=y[5:]))[0])))(states(got))
+
+    @reference.quick_jit
+    @jax.vmap
+    def gradient(y):
+        model, _ = reference.build(case._replace(bias=y[0], weights=y[1:5], positions=y[5:]))
+        return problem.gradient(model)
+
+    d = gradient(reference.states(got))
     assert np.max(np.abs(d.bias)) < 1e-13
     assert np.max(np.abs(d.weights)) < 1e-13
     assert np.min(np.max(np.abs(d.positions[..., 0]), axis=1)) > 1e-3
@@ -91,9 +77,9 @@ def test_weights_are_optimal_and_the_risk_falls():
 
 
 def test_start_weights_do_not_matter():
-    want = reduced_flow(small_case())
-    got = reduced_flow(small_case(bias=-7.0, weights=np.zeros(4)))
-    np.testing.assert_array_equal(states(got), states(want))
+    want = reduced_flow(reference.small_case())
+    got = reduced_flow(reference.small_case(bias=np.array(-7.0), weights=np.zeros(4)))
+    np.testing.assert_array_equal(reference.states(got), reference.states(want))
 
 
 def test_gradient_flow_tends_to_it_at_first_order():
@@ -101,12 +87,12 @@ def test_gradient_flow_tends_to_it_at_first_order():
 
     Jumps of a tenth, for which the positions are a hundred times slower, and the weights as fast as ever.
     """
-    case, times = small_case(values=np.array([0.1, -0.1, 0.2])), 100 * TIMES
+    case, times = reference.small_case(values=np.array([0.1, -0.1, 0.2])), 100 * TIMES
     start, problem = reference.build(case)
     limit = tts.simulate(tts.ReducedFlow(), start, problem, times)
     epsilons = np.array([1e-2, 1e-3, 1e-4, 1e-5])
     flows = [tts.simulate(tts.GradientFlow(epsilon), start, problem, times) for epsilon in epsilons]
-    moved = [largest_difference(positions(flow)[1:], positions(limit)[1:]) for flow in flows]
+    moved = [reference.largest_difference(positions(flow)[1:], positions(limit)[1:]) for flow in flows]
     apart = [np.max(tts.distance(flow, limit)[1:]) for flow in flows]
     for errors in (moved, apart):
         slopes = np.diff(np.log(errors)) / np.diff(np.log(epsilons))
@@ -125,20 +111,20 @@ def test_gradient_flow_tends_to_it_at_first_order():
 )
 def test_redundant_neurons(start):
     """Coincident neurons share one weight and stay together; those outside [0, 1] rest: the fit is of least norm."""
-    case = small_case(positions=np.array(start))
+    case = reference.small_case(positions=np.array(start))
     got = reduced_flow(case)
     assert got.status == tts.Status.SUCCESSFUL
-    assert np.isfinite(states(got)).all()
+    assert np.isfinite(reference.states(got)).all()
     assert np.diff(got.risk).max() < 0
     want = least_squares_path(lambda t, u: weights_and_velocity(case, u)[1], case.positions)
     for i in range(4):
         for j in range(i):
             if start[i] == start[j]:
-                assert largest_difference(positions(got)[:, i], positions(got)[:, j]) < 1e-9
-                assert largest_difference(got.model.weights[:, i], got.model.weights[:, j]) < 1e-7
+                assert reference.largest_difference(positions(got)[:, i], positions(got)[:, j]) < 1e-9
+                assert reference.largest_difference(got.model.weights[:, i], got.model.weights[:, j]) < 1e-7
         if not -0.1 < start[i] < 1.1:
             np.testing.assert_allclose(positions(got)[:, i], start[i], rtol=1e-15)
-    assert largest_difference(positions(got), want) < 1e-8
+    assert reference.largest_difference(positions(got), want) < 1e-8
 
 
 # Finite data.
@@ -166,7 +152,7 @@ def test_finite_data_in_two_dimensions():
     got = tts.simulate(tts.ReducedFlow(), model, tts.Dataset(x, y[:, None]), TIMES)
     assert got.status == tts.Status.SUCCESSFUL
     want = least_squares_path(velocity, start.ravel())
-    assert largest_difference(got.model.positions.reshape(6, 6), want) < 1e-7
+    assert reference.largest_difference(got.model.positions.reshape(6, 6), want) < 1e-7
     assert np.diff(got.risk).max() < 0
 
 
@@ -175,7 +161,7 @@ def test_finite_data_in_two_dimensions():
 
 @pytest.mark.usefixtures("annotations_off")
 def test_refuses():
-    model, problem = reference.build(small_case())
+    model, problem = reference.build(reference.small_case())
     x, y, _ = data_case()
     perceptron = eqx.nn.MLP(2, "scalar", 3, 1, key=jax.random.key(0))
 

@@ -1,6 +1,6 @@
 """tts_jax: the dynamics of training when layers learn at different speeds."""
 
-from . import experiments as experiments, plot as plot
+from . import diagnostics as diagnostics, experiments as experiments, plot as plot
 from .activations import Heaviside as Heaviside, SmoothStep as SmoothStep
 from .batch import run_each as run_each
 from .distance import distance as distance
