@@ -40,7 +40,7 @@ LOOK = {
 
 def reading(curve, field, at=TARGET_ERROR):
     """The field where the curve reaches the error `at`, between measured points linear in both logarithms."""
-    points = [point for point in curve if np.isfinite(point["error"])]
+    points = [point for point in curve if point["error"] is not None and np.isfinite(point["error"])]
     if not points or min(point["error"] for point in points) > at:
         return None
     errors = np.minimum.accumulate([point["error"] for point in points])
@@ -103,8 +103,8 @@ def _work_precision(results):
     figure, axes = plt.subplots(2, 2, figsize=(12, 9.5), sharex=True, sharey=True, layout="constrained")
     for axis, regime in zip(axes.flat, results["regimes"], strict=True):
         for name, curve in regime["single"]["curves"].items():
-            points = [(1e3 * point["cpu_seconds"], point["error"]) for point in curve]
-            axis.loglog(*zip(*points, strict=True), label=name, **(dict(linewidth=1.4, markersize=6) | LOOK[name]))
+            points = [(1e3 * point["cpu_seconds"], point["error"]) for point in curve if point["error"] is not None]
+            axis.loglog(*np.reshape(points, (-1, 2)).T, label=name, **(dict(linewidth=1.4, markersize=6) | LOOK[name]))
         axis.axhline(results["target_error"], color="0.6", linewidth=0.8, zorder=0)
         axis.axhspan(1e-16, max(regime["single"]["reference_disagreement"]), color="0.92", zorder=0)
         axis.set_title(rf"$\varepsilon$ = {regime['epsilon']:g}, up to slow time {regime['slow_time']:g}")
