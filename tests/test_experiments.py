@@ -26,7 +26,7 @@ def reports():
 def outcome(tmp_path_factory, reports):
     folder = tmp_path_factory.mktemp("run") / "made" / "where it is missing"
     small = experiments.preset("two-timescale", **SMALL)
-    return experiments.run(small, folder, lambda *report: reports.append(report))
+    return small.run(folder, lambda *report: reports.append(report))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,10 @@ def test_presets_are_the_papers(name, profile, epsilon, step_size, slow_time, st
     assert preset.values == (1.0, 5.0, 1.0, 3.0, 1.0, 5.0)
 
 
-@pytest.mark.parametrize("preset", experiments.PRESETS, ids=lambda preset: f"{preset.name} {preset.profile}")
+COMPARISONS = [experiment for experiment in experiments.PRESETS if isinstance(experiment, experiments.Comparison)]
+
+
+@pytest.mark.parametrize("preset", COMPARISONS, ids=lambda preset: f"{preset.name} {preset.profile}")
 def test_the_default_start_holds_two_neurons_in_every_piece(preset):
     assert preset.seed == 0
     assert min(preset.neurons_per_piece) >= 2
@@ -59,7 +62,7 @@ def test_the_default_start_holds_two_neurons_in_every_piece(preset):
     assert np.all(np.asarray(preset.start.weights) == 0)
 
 
-@pytest.mark.parametrize("preset", experiments.PRESETS, ids=lambda preset: f"{preset.name} {preset.profile}")
+@pytest.mark.parametrize("preset", COMPARISONS, ids=lambda preset: f"{preset.name} {preset.profile}")
 def test_panels_are_save_times(preset):
     nearest = [np.min(np.abs(preset.slow_times - time)) for time in preset.panels]
     assert preset.slow_times[0] == 0
@@ -78,6 +81,7 @@ def test_the_same_seed_is_the_same_start_in_both_experiments():
     [
         ("two-timescales", "quick", {}, "no experiment 'two-timescales': choose one of same-step, two-timescale"),
         ("same-step", "fast", {}, "no profile 'fast': choose one of quick, paper"),
+        ("same-step", "quick", {"depth": 3}, "same-step has no setting 'depth': choose one of name,"),
         ("same-step", "quick", {"epsilon": 0.0}, "epsilon must be positive"),
         ("same-step", "quick", {"step_size": -1.0}, "step_size must be positive"),
         ("same-step", "quick", {"neurons": 0}, "neurons must be an integer of at least 1"),
@@ -93,24 +97,24 @@ def test_what_cannot_be_run_is_refused(name, profile, changes, message):
 
 
 def test_all_dynamics_start_alike_and_share_their_save_times(outcome):
-    assert list(outcome.trajectories) == ["flow", "SGD", "limit"]
-    start = outcome.summary.configuration.start
-    for trajectory in outcome.trajectories.values():
+    assert list(outcome.evidence.results.trajectories) == ["flow", "SGD", "limit"]
+    start = outcome.experiment.start
+    for trajectory in outcome.evidence.results.trajectories.values():
         np.testing.assert_allclose(trajectory.model.positions[0], start.positions, rtol=1e-14)
-        np.testing.assert_array_equal(trajectory.slow_time, outcome.summary.configuration.slow_times)
+        np.testing.assert_array_equal(trajectory.slow_time, outcome.experiment.slow_times)
 
 
 def test_two_timescale_shows_the_claim(outcome):
-    flow, sgd, limit = (trajectory.risk[-1] for trajectory in outcome.trajectories.values())
+    flow, sgd, limit = (trajectory.risk[-1] for trajectory in outcome.evidence.results.trajectories.values())
     assert limit < 1e-12
     assert flow == pytest.approx(0.00797, abs=1e-5)  # the floor set by eta
     assert sgd < 0.3  # one hundredth of the error of the best constant, at a thousand times the paper's step size
 
 
 def test_the_summary_is_what_was_computed(outcome, written):
-    problem = outcome.summary.configuration.problem
+    problem = outcome.experiment.problem
     for row in written["dynamics"]:
-        trajectory = outcome.trajectories[row["name"]]
+        trajectory = outcome.evidence.results.trajectories[row["name"]]
         risk = over_time(problem.risk, trajectory.model)
         assert row["final_error"] == pytest.approx(float(risk[-1]), rel=1e-12)
         assert row["status"] == "successful"
@@ -119,18 +123,22 @@ def test_the_summary_is_what_was_computed(outcome, written):
         assert row["compile_seconds"] > 0
     between = {tuple(row["between"]): row for row in written["distances"]}
     row = between["flow", "SGD"]
-    exact = distance(outcome.trajectories["flow"], outcome.trajectories["SGD"])
+    trajectories = outcome.evidence.results.trajectories
+    exact = distance(trajectories["flow"], trajectories["SGD"])
     assert row["final"] == exact[-1]
     assert row["largest"] == max(exact[1:])
-    assert exact[list(outcome.trajectories["flow"].slow_time).index(row["slow_time_of_largest"])] == row["largest"]
+    assert (
+        exact[list(outcome.evidence.results.trajectories["flow"].slow_time).index(row["slow_time_of_largest"])]
+        == row["largest"]
+    )
 
 
 def test_the_summary_says_what_was_run_and_where(outcome, written):
     restored = experiments.Comparison(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in written["configuration"].items()}
     )
-    assert dataclasses.asdict(restored) == dataclasses.asdict(outcome.summary.configuration)
-    assert written["neurons_per_piece"] == list(outcome.summary.configuration.neurons_per_piece)
+    assert dataclasses.asdict(restored) == dataclasses.asdict(outcome.experiment)
+    assert written["neurons_per_piece"] == list(outcome.experiment.neurons_per_piece)
     assert written["provenance"]["dtype"] == "float64"
     assert written["provenance"]["device"] == jax.devices()[0].device_kind
     assert written["provenance"]["versions"]["jax"] == jax.__version__
@@ -148,7 +156,7 @@ def test_every_file_is_written(outcome, written):
 def test_the_dataset_is_the_trajectories(outcome):
     dataset = store.load(outcome.folder / "trajectories.nc")
     assert list(dataset.dynamics.values) == ["flow", "SGD", "limit"]
-    for name, trajectory in outcome.trajectories.items():
+    for name, trajectory in outcome.evidence.results.trajectories.items():
         labelled = dataset.sel(dynamics=name)
         for variable in ("weights", "positions", "bias"):
             np.testing.assert_array_equal(labelled[variable], getattr(trajectory.model, variable))
@@ -157,10 +165,10 @@ def test_the_dataset_is_the_trajectories(outcome):
         assert labelled.steps == int(trajectory.stats.steps)
         assert labelled.status == "successful"
         assert labelled.method == trajectory.stats.method
-    np.testing.assert_array_equal(dataset.step.sel(dynamics="SGD"), outcome.trajectories["SGD"].step)
+    np.testing.assert_array_equal(dataset.step.sel(dynamics="SGD"), outcome.evidence.results.trajectories["SGD"].step)
     assert np.all(np.isnan(dataset.step.sel(dynamics="flow")))
     assert dataset.epsilon == 2e-5
-    np.testing.assert_array_equal(dataset.attrs["jumps"], outcome.summary.configuration.jumps)
+    np.testing.assert_array_equal(dataset.attrs["jumps"], outcome.experiment.jumps)
 
 
 def test_progress_counts_the_steps_of_sgd(outcome, reports):
@@ -169,30 +177,30 @@ def test_progress_counts_the_steps_of_sgd(outcome, reports):
     assert phases == [*runs, "drawing"]
     counts = [(done, total) for phase, done, total in reports if done]
     done = [count for count, _ in counts]
-    assert {total for _, total in counts} == {outcome.summary.configuration.steps}
+    assert {total for _, total in counts} == {outcome.experiment.steps}
     assert done == sorted(set(done))
-    assert done[-1] == outcome.summary.configuration.steps
+    assert done[-1] == outcome.experiment.steps
 
 
 def test_a_run_that_fails_is_reported_and_stops_nothing(outcome, tmp_path):
     wild = experiments.preset("two-timescale", **(SMALL | {"step_size": 1.0}))
-    result = experiments.run(wild, tmp_path)
+    result = wild.run(tmp_path)
     written = json.loads((tmp_path / "summary.json").read_text())
     rows = {row["name"]: row for row in written["dynamics"]}
     assert rows["SGD"]["status"] == "diverged"
     assert rows["SGD"]["final_error"] is None
     assert rows["flow"]["status"] == rows["limit"]["status"] == "successful"
-    assert rows["flow"]["final_error"] == outcome.summary.dynamics[0].final_error
+    assert rows["flow"]["final_error"] == outcome.evidence.results.summary.dynamics[0].final_error
     assert written["distances"][0]["final"] is None
     assert store.load(tmp_path / "trajectories.nc").status.sel(dynamics="SGD") == "diverged"
-    assert not np.isfinite(result.trajectories["SGD"].risk[-1])
+    assert not np.isfinite(result.evidence.results.trajectories["SGD"].risk[-1])
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, reports):
     (tmp_path / "file").touch()
     before = len(reports)
     with pytest.raises(ValueError, match="cannot write into"):
-        experiments.run(experiments.preset("same-step"), tmp_path / "file", lambda *report: reports.append(report))
+        experiments.preset("same-step").run(tmp_path / "file", lambda *report: reports.append(report))
     assert len(reports) == before
 
 

@@ -18,9 +18,11 @@ from rich.text import Text
 from typing_extensions import override
 
 from . import checks
-from .experiments import PRESETS, Outcome, Report, Summary, preset, run
+from .experiments import PRESETS, Outcome, Report, preset
+from .trajectory import Status
 
 BAD_INPUT, INTERRUPTED = 2, 130
+FAILURES = {status.name.lower() for status in Status} - {Status.SUCCESSFUL.name.lower()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--epsilon", type=float, metavar="X", help="step size of the positions over that of the weights")
     run.add_argument("--neurons", type=int, metavar="M")
     run.add_argument("--step-size", type=float, metavar="H", help="of SGD")
+    run.add_argument("--seeds", type=int, metavar="N", help="how many starts, where an experiment has several")
     run.add_argument("--out", metavar="DIR", help="where to write (default: out/NAME-PROFILE)")
     return parser
 
@@ -60,16 +63,16 @@ def _list(options: argparse.Namespace) -> int:
     console = _console()
     for name, description in {experiment.name: experiment.description for experiment in PRESETS}.items():
         console.print(f"{name}: {description}", soft_wrap=True)
-    table = Table("name", "profile", "epsilon", "step size", "slow time", "steps of SGD", box=box.SIMPLE)
+    table = Table("name", "profile", "shows", "settings", box=box.SIMPLE)
     for experiment in PRESETS:
-        numbers = experiment.epsilon, experiment.step_size, experiment.slow_time, experiment.steps
-        table.add_row(experiment.name, experiment.profile, *map(_number, numbers))
+        settings = ", ".join(f"{name} {value}" for name, value in experiment.settings.items())
+        table.add_row(experiment.name, experiment.profile, experiment.shows, settings)
     console.print(table)
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    given = {name: getattr(options, name) for name in ("seed", "epsilon", "neurons", "step_size")}
+    given = {name: getattr(options, name) for name in ("seed", "seeds", "epsilon", "neurons", "step_size")}
     changes = {name: value for name, value in given.items() if value is not None}
     try:
         experiment = preset(options.name, options.profile, **changes)
@@ -80,39 +83,23 @@ def _run(options: argparse.Namespace) -> int:
     console = _console()
     console.print(f"{experiment.name} ({experiment.profile}): {experiment.description}", soft_wrap=True)
     with _reporting() as report:
-        outcome = run(experiment, folder, report)
+        outcome = experiment.run(folder, report)
     _print(console, outcome)
     return 0
 
 
 def _print(console: Console, outcome: Outcome) -> None:
-    summary = outcome.summary
-    console.print(_dynamics_table(summary), _distance_table(summary))
-    pieces = " ".join(map(str, summary.neurons_per_piece))
-    verdict = "every piece holds two" if min(summary.neurons_per_piece) >= 2 else "not every piece holds two"
-    console.print(f"Neurons in each piece of the target at the start: {pieces} ({verdict}).\n")
-    for name in summary.files:
+    for measured in outcome.evidence.tables:
+        table = Table(*measured.heading, title=measured.title or None, box=box.SIMPLE)
+        for row in measured.rows:
+            table.add_row(*(Text(cell, "bold red" if cell in FAILURES else "") for cell in row))
+        console.print(table)
+    for finding in outcome.evidence.findings:
+        verdict = Text("yes" if finding.holds else "NO", "bold green" if finding.holds else "bold red")
+        console.print(Text.assemble(finding.claim, ": ", verdict, f" ({finding.measured})"), soft_wrap=True)
+    console.print(f"\nDone in {outcome.seconds:.1f} s:")
+    for name in outcome.files:
         console.print(str(outcome.folder / name), soft_wrap=True)
-
-
-def _dynamics_table(summary: Summary) -> Table:
-    table = Table("", "final error", "status", "steps", "compile s", "run s", box=box.SIMPLE)
-    for row in summary.dynamics:
-        status = Text(row.status, "" if row.status == "successful" else "bold red")
-        costs = map(_number, (row.steps, row.compile_seconds, row.run_seconds))
-        table.add_row(row.name, _number(row.final_error), status, *costs)
-    return table
-
-
-def _distance_table(summary: Summary) -> Table:
-    table = Table("L2 distance", "largest after the start", "at slow time", "at the end", box=box.SIMPLE)
-    for row in summary.distances:
-        table.add_row(" to ".join(row.between), *map(_number, (row.largest, row.slow_time_of_largest, row.final)))
-    return table
-
-
-def _number(value: int | float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _console(stderr: bool = False) -> Console:

@@ -4,10 +4,18 @@
 >>> experiments.preset("two-timescale", profile="paper").steps
 175000000
 
-`experiments.run(experiments.preset("two-timescale"), out="out/two-timescale")` simulates one and writes its figures.
+`experiments.preset("two-timescale").run(out="out/two-timescale")` simulates one and writes its figures.
 """
 
-from .comparison import Comparison as Comparison
+from .base import (
+    AbstractExperiment as AbstractExperiment,
+    Evidence as Evidence,
+    Finding as Finding,
+    Outcome as Outcome,
+    Report as Report,
+    Table as Table,
+    number as number,
+)
+from .comparison import Comparison as Comparison, to_dataset as to_dataset
 from .presets import PRESETS as PRESETS, preset as preset
-from .run import Outcome as Outcome, Report as Report, run as run, to_dataset as to_dataset
 from .summary import Summary as Summary

@@ -1,29 +1,49 @@
-"""What a comparison of the dynamics needs to know: the configuration, and what follows from it."""
+"""The flow, SGD and the limit from one start: the configuration, and what follows from it."""
+
+import dataclasses
+import itertools
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from .. import checks
+from .. import checks, plot
 from ..activations import SmoothStep
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, TwoTimescaleLimit
 from ..networks import ShallowNetwork
 from ..problems import Regression
+from ..simulate import simulate
 from ..targets import PiecewiseConstant
+from ..trajectory import Status, Trajectory
+from .base import AbstractExperiment, Evidence, Finding, Report, number, silent
+from .summary import DistanceSummary, DynamicsSummary, Summary
+
+if TYPE_CHECKING:
+    import xarray
 
 
-class Comparison(eqx.Module):
+class ComparisonResults(eqx.Module):
+    trajectories: dict[str, Trajectory]
+    summary: Summary
+
+
+class Comparison(AbstractExperiment):
     """One start on one problem, trained by the gradient flow, by SGD, and in the two-timescale limit.
 
-    The start and the stream of samples follow from `seed` alone; the start is taken as it is drawn.
+    The start and the stream of samples follow from `seed` alone; the start is taken as it is drawn. Writes
+
+    - `risks.png`, the errors against time, and `functions.png`, the networks at some times
+    - `animation.gif`
+    - `trajectories.nc`, all trajectories as one `xarray.Dataset` with a dimension `dynamics`: see `tts_jax.load`
 
     Raises `ValueError` for values that cannot be simulated.
     """
 
-    name: str
-    profile: str
-    description: str
     epsilon: float
     """How many times slower the positions move. Of SGD and the flow: the limit has none."""
     step_size: float
@@ -33,11 +53,12 @@ class Comparison(eqx.Module):
     """After the start."""
     panels: tuple[float, ...]
     """Slow times at which the figure shows the functions."""
+    succeeds: bool
+    """Whether SGD reaches a global minimum, as the paper claims."""
     first_save: float | None = None
     """Save times are equidistant, or with a `first_save` geometric from there on and drawn on a log scale."""
     frame_every: int = 1
     """Saves for each frame of the animation."""
-    seed: int = 0
     neurons: int = 20
     eta: float = 4e-3
     noise: float = 1.0
@@ -62,6 +83,17 @@ class Comparison(eqx.Module):
     def steps(self) -> int:
         """Steps of SGD."""
         return round(self.slow_time / (self.epsilon * self.step_size))
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "ε": number(self.epsilon),
+            "h": number(self.step_size),
+            "slow time": number(self.slow_time),
+            "steps of SGD": number(self.steps),
+            "neurons": number(self.neurons),
+            "η": number(self.eta),
+        }
 
     @property
     def slow_times(self) -> Float[np.ndarray, " t"]:
@@ -91,7 +123,116 @@ class Comparison(eqx.Module):
         }
 
     @property
+    def floor(self) -> float:
+        r"""The error of the best network with a neuron at each jump: $\eta \sum_i w_i^2 / 28$, w the heights."""
+        return self.eta * float(np.sum(np.diff(self.values) ** 2)) / 28
+
+    @property
     def neurons_per_piece(self) -> tuple[int, ...]:
         """How many neurons of the start lie in each piece of the target."""
         edges = [0.0, *self.jumps, 1.0]
         return tuple(np.histogram(self.start.positions, edges)[0].tolist())
+
+    def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
+        trajectories, measured = {}, []
+        for name, dynamics in self.dynamics.items():
+            trajectories[name], numbers = _measure(name, dynamics, self, report)
+            measured.append(numbers)
+        report("drawing", 0, 0)
+        figures = _draw(self, trajectories, folder)
+        to_dataset(trajectories, self).to_netcdf(folder / "trajectories.nc", engine="scipy")
+        summary = Summary(
+            self.neurons_per_piece,
+            tuple(measured),
+            tuple(
+                DistanceSummary.of((a, b), trajectories[a], trajectories[b])
+                for a, b in itertools.combinations(trajectories, 2)
+            ),
+        )
+        return Evidence(
+            figures=figures,
+            findings=_findings(self, summary),
+            tables=summary.tables,
+            files=("trajectories.nc",),
+            results=ComparisonResults(trajectories, summary),
+            record=dataclasses.asdict(summary),
+        )
+
+
+def _measure(
+    name: str, dynamics: AbstractDynamics, comparison: Comparison, report: Report
+) -> tuple[Trajectory, DynamicsSummary]:
+    """One run, compiled before it is timed."""
+    model, problem, times = comparison.start, comparison.problem, comparison.slow_times
+
+    def seconds(slow_times, progress):
+        start = time.perf_counter()
+        trajectory = simulate(dynamics, model, problem, slow_times, key=comparison.stream, progress=progress)
+        return jax.block_until_ready(trajectory), time.perf_counter() - start
+
+    report(f"compiling {name}", 0, 0)
+    one_step = times * (comparison.epsilon * comparison.step_size / times[-1])
+    _, compile_seconds = seconds(one_step, silent)
+    report(name, 0, 0)
+    trajectory, run_seconds = seconds(times, lambda done, total: report(name, done, total))
+    return trajectory, DynamicsSummary(
+        name=name,
+        final_error=float(trajectory.risk[-1]),
+        status=Status(int(trajectory.status)).name.lower(),
+        steps=int(trajectory.stats.steps),
+        rejected=int(trajectory.stats.rejected),
+        method=trajectory.stats.method,
+        compile_seconds=compile_seconds,
+        run_seconds=run_seconds,
+    )
+
+
+def _findings(comparison: Comparison, summary: Summary) -> tuple[Finding, ...]:
+    """An error, or a squared distance, of ten times the floor is where success ends."""
+    limit = 10 * comparison.floor
+    errors = {row.name: row.final_error for row in summary.dynamics}
+    reached = ", ".join(f"{name} {number(final_error)}" for name, final_error in errors.items())
+    error = f"error at the end: {reached}; the floor set by η is {number(comparison.floor)}"
+    if not comparison.succeeds:
+        claim = "with one step size for both layers SGD fails: it stops in a local minimum"
+        return (Finding(claim, error, errors["SGD"] > limit),)
+    apart = {row.between: row.final for row in summary.distances}["SGD", "limit"]
+    distance = f"L2 distance at the end: {number(apart)}; steepness alone makes {number(comparison.floor**0.5)}"
+    return (
+        Finding("SGD reaches a global minimum, up to the width of its neurons", error, errors["SGD"] < limit),
+        Finding("SGD follows the two-timescale limit", distance, apart**2 < limit),
+    )
+
+
+def to_dataset(trajectories: Mapping[str, Trajectory], comparison: Comparison) -> "xarray.Dataset":
+    """All trajectories along a dimension `dynamics`, with their status and cost; the configuration as attributes.
+
+    A clock that a dynamics lacks is NaN.
+    """
+    import xarray
+
+    def labelled(name: str, trajectory: Trajectory) -> xarray.Dataset:
+        dataset = trajectory.to_xarray()
+        return dataset.assign(dataset.attrs).drop_attrs(deep=False).expand_dims(dynamics=[name])
+
+    joined = xarray.concat(
+        [labelled(name, trajectory) for name, trajectory in trajectories.items()],
+        dim="dynamics",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        join="exact",
+    )
+    settings = {name: value for name, value in dataclasses.asdict(comparison).items() if value is not None}
+    return joined.assign_attrs(settings)
+
+
+def _draw(comparison: Comparison, trajectories: Mapping[str, Trajectory], folder: pathlib.Path) -> tuple[str, ...]:
+    epsilon = f"{comparison.epsilon:g}".replace("e-0", "e-")
+    labels = {"flow": f"flow, ε = {epsilon}", "SGD": f"SGD, ε = {epsilon}", "limit": "limit ε → 0"}
+    everything = {labels[name]: trajectory for name, trajectory in trajectories.items()}
+    target, log_time = comparison.problem.target, comparison.first_save is not None
+    plot.risks(everything, log_time=log_time).savefig(folder / "risks.png", dpi=200)
+    plot.functions(everything, target, comparison.panels).savefig(folder / "functions.png", dpi=200)
+    plot.animation(everything, target, folder / "animation.gif", every=comparison.frame_every, log_time=log_time)
+    return "risks.png", "functions.png", "animation.gif"

@@ -7,30 +7,35 @@ paper's figures have; about 3 starts in 10 do. Another seed is simulated whateve
 import dataclasses
 from typing import Any
 
+from .base import AbstractExperiment
 from .comparison import Comparison
 
 TWO_TIMESCALE = Comparison(
     name="two-timescale",
     profile="paper",
+    shows="Figures 3 and 4",
     description="with slow positions, SGD follows the two-timescale limit to a global minimum (Figures 3 and 4)",
     epsilon=2e-5,
     step_size=1e-5,
     slow_time=0.035,
     saves=100,
     panels=(0.0, 0.00035, 0.00175, 0.0035, 0.007, 0.035),
+    succeeds=True,
 )
 SAME_STEP = Comparison(
     name="same-step",
     profile="paper",
+    shows="Figure 5",
     description="from the same start, with one step size for both layers, SGD misses the global minimum (Figure 5)",
     epsilon=1.0,
     step_size=1e-5,
     slow_time=10.0,
     saves=101,
     panels=(0.0, 0.01, 0.1, 1.0, 3.16, 10.0),
+    succeeds=False,
     first_save=1e-4,
 )
-PRESETS = (
+PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(TWO_TIMESCALE, profile="quick", step_size=1e-3, frame_every=4),
     TWO_TIMESCALE,
     # A step size of 1e-4 is too noisy here: it throws half of the neurons out of [0, 1]. 1e6 steps are quick anyway.
@@ -39,16 +44,19 @@ PRESETS = (
 )
 
 
-def preset(name: str, profile: str = "quick", **changes: Any) -> Comparison:
+def preset(name: str, profile: str = "quick", **changes: Any) -> AbstractExperiment:
     """An experiment, with some of its fields changed: `preset("two-timescale", neurons=30)`.
 
-    Raises `ValueError` for an unknown name or profile, and for values that cannot be simulated.
+    Raises `ValueError` for an unknown name, profile or field, and for values that cannot be simulated.
     """
-    for candidate in PRESETS:
-        if (candidate.name, candidate.profile) == (name, profile):
-            return dataclasses.replace(candidate, **changes)
-    known = sorted({candidate.name for candidate in PRESETS})
-    profiles = [candidate.profile for candidate in PRESETS if candidate.name == name]
+    profiles = {candidate.profile: candidate for candidate in PRESETS if candidate.name == name}
     if not profiles:
+        known = sorted({candidate.name for candidate in PRESETS})
         raise ValueError(f"there is no experiment {name!r}: choose one of {', '.join(known)}")
-    raise ValueError(f"{name} has no profile {profile!r}: choose one of {', '.join(profiles)}")
+    if profile not in profiles:
+        raise ValueError(f"{name} has no profile {profile!r}: choose one of {', '.join(profiles)}")
+    fields = [field.name for field in dataclasses.fields(profiles[profile])]
+    for field in changes:
+        if field not in fields:
+            raise ValueError(f"{name} has no setting {field!r}: choose one of {', '.join(fields)}")
+    return dataclasses.replace(profiles[profile], **changes)

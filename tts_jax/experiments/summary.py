@@ -1,17 +1,13 @@
-"""The figures that an experiment reports."""
+"""The figures that a comparison of dynamics reports."""
 
-import dataclasses
-import json
 import math
-from typing import Any
 
 import equinox as eqx
 import numpy as np
 
 from ..distance import distance
 from ..trajectory import Trajectory
-from .comparison import Comparison
-from .provenance import Provenance
+from .base import Table, number
 
 
 class DynamicsSummary(eqx.Module):
@@ -47,22 +43,27 @@ class DistanceSummary(eqx.Module):
 
 
 class Summary(eqx.Module):
-    configuration: Comparison
     neurons_per_piece: tuple[int, ...]
     """Of the start."""
     dynamics: tuple[DynamicsSummary, ...]
     distances: tuple[DistanceSummary, ...]
-    files: tuple[str, ...]
-    provenance: Provenance
 
-    def to_json(self) -> str:
-        """A number that is not finite becomes null."""
-        return json.dumps(_finite(dataclasses.asdict(self)), indent=2)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        rows = tuple(
+            (
+                row.name,
+                number(row.final_error),
+                row.status,
+                *map(number, (row.steps, row.compile_seconds, row.run_seconds)),
+            )
+            for row in self.dynamics
+        )
+        distances = tuple(
+            (" to ".join(row.between), *map(number, (row.largest, row.slow_time_of_largest, row.final)))
+            for row in self.distances
+        )
+        return (
+            Table(("dynamics", "final error", "status", "steps", "compile s", "run s"), rows),
+            Table(("L2 distance", "largest after the start", "at slow time", "at the end"), distances),
+        )

@@ -1,0 +1,133 @@
+"""What every experiment has in common: a configuration that runs into a folder, and says what it found."""
+
+import abc
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+
+from .. import checks
+from .provenance import Provenance
+
+Report = Callable[[str, int, int], None]
+"""Called with the phase of the work, the steps done in it, and their number (0 and 0 where nothing is counted)."""
+
+
+class Finding(eqx.Module):
+    """One claim of the paper (or of ours) beside what was measured."""
+
+    claim: str
+    measured: str
+    """With its numbers, in a sentence."""
+    holds: bool
+
+
+class Table(eqx.Module):
+    """What is printed, and shown in `index.html`. Numbers as `number` formats them."""
+
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+
+    def __check_init__(self):
+        if any(len(row) != len(self.heading) for row in self.rows):
+            raise ValueError(f"every row must have the {len(self.heading)} cells of the heading, got {self.rows}")
+
+
+class Evidence(eqx.Module):
+    """What an experiment measured and wrote."""
+
+    figures: tuple[str, ...]
+    """Names of pictures in the folder, the one that matters most first."""
+    findings: tuple[Finding, ...]
+    tables: tuple[Table, ...]
+    files: tuple[str, ...] = ()
+    """Names of everything else in the folder."""
+    results: Any = None
+    """Whatever stays in memory for whoever called: trajectories, arrays."""
+    record: dict[str, Any] = eqx.field(default_factory=dict)
+    """What is particular to the experiment in `summary.json`."""
+
+
+class Outcome(eqx.Module):
+    experiment: "AbstractExperiment"
+    folder: pathlib.Path
+    evidence: Evidence
+    seconds: float
+    """Of the whole run, compilation and drawing included."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Of the folder; figures first."""
+        return *self.evidence.figures, *self.evidence.files, "summary.json"
+
+
+class AbstractExperiment(eqx.Module):
+    """A frozen configuration, with one field for each setting; `dataclasses.replace` changes some.
+
+    An experiment defines `settings` and `measure`, and is listed in `presets.PRESETS`. Its fields hold no arrays: it is
+    made before the command line turns 64-bit on, and goes to `summary.json` as it is.
+    """
+
+    name: str
+    profile: str
+    """quick or paper."""
+    shows: str
+    """The figures of the paper, as in "Figures 3 and 4"; or what takes their place."""
+    description: str
+    seed: int = eqx.field(default=0, kw_only=True)
+
+    @property
+    @abc.abstractmethod
+    def settings(self) -> dict[str, str]:
+        """The numbers that matter, for the list of experiments and for `index.html`."""
+
+    @abc.abstractmethod
+    def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
+        """Does the work, and writes figures and data into `folder`, which exists."""
+
+    def run(self, out: str | os.PathLike[str], report: Report | None = None) -> Outcome:
+        """Measures, and writes into the folder `out` the figures, the data, and `summary.json`: configuration, what was
+        found, and where it comes from.
+
+        Raises `ValueError` where the folder cannot be written into. A simulation that fails shows in its status.
+        """
+        folder = checks.writable_folder(out)
+        begin = time.perf_counter()
+        evidence = self.measure(folder, report or silent)
+        outcome = Outcome(self, folder, evidence, time.perf_counter() - begin)
+        summary = {
+            "configuration": dataclasses.asdict(self),
+            **evidence.record,
+            "findings": [dataclasses.asdict(finding) for finding in evidence.findings],
+            "tables": [dataclasses.asdict(table) for table in evidence.tables],
+            "files": outcome.files,
+            "seconds": outcome.seconds,
+            "provenance": dataclasses.asdict(Provenance.here()),
+        }
+        (folder / "summary.json").write_text(json.dumps(_finite(summary), indent=2) + "\n")
+        return outcome
+
+
+def number(value: int | float) -> str:
+    """1,750,000 or 0.007969, as tables show it."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _finite(value: Any) -> Any:
+    """A number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def silent(*report: object) -> None:
+    pass
