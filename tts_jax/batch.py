@@ -20,7 +20,8 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
 
     Under `vmap` an adaptive solve goes on until its slowest lane ends, and small linear algebra is slow in batches.
     Here each run is compiled once for all and stands alone: `workers` threads (by default, one for each core) take
-    the next run as they finish one. Every array of `args` has the same leading axis; anything else is shared by all
+    the next run as they finish one. (SGD is the other way round: its lanes cost little beside each other, so give each
+    core one chunk of them, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.) Every array of `args` has the same leading axis; anything else is shared by all
     runs.
 
     >>> import jax, jax.numpy as jnp, tts_jax as tts
@@ -43,12 +44,14 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
     ((count,),) = sizes
     workers = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
 
-    def finished(index):
-        return jax.block_until_ready(_one(run, jnp.asarray(index), arrays, shared))
+    def started(index):
+        return _one(run, jnp.asarray(index), arrays, shared)
 
-    first = finished(0)
+    first = started(0)  # compiles before any thread asks for the same, and returns while the run goes on
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        results = [first, *pool.map(finished, range(1, count))]
+        waiting = pool.submit(jax.block_until_ready, first)
+        rest = pool.map(lambda index: jax.block_until_ready(started(index)), range(1, count))
+        results = [waiting.result(), *rest]
     dynamic, static = eqx.partition(results, eqx.is_array)
     return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *dynamic), static[0])
 
