@@ -20,9 +20,9 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
 
     Under `vmap` an adaptive solve goes on until its slowest lane ends, and small linear algebra is slow in batches.
     Here each run is compiled once for all and stands alone: `workers` threads (by default, one for each core) take
-    the next run as they finish one. (SGD is the other way round: its lanes cost little beside each other, so give each
-    core one chunk of them, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.) Every array of `args` has the same leading axis; anything else is shared by all
-    runs.
+    the next run as they finish one. Every array of `args` has the same leading axis; anything else is shared by all
+    runs. SGD is the other way round: its lanes cost little beside each other, so give each core one chunk of them,
+    `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
 
     >>> import jax, jax.numpy as jnp, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
