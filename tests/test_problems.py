@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from scipy import stats
 from scipy.stats import kstest
 
 import tts_jax as tts
@@ -123,6 +124,31 @@ def test_noise_leaves_the_risk_alone():
     model = reference.paper_model(0)
     risk = reference.quick_jit(lambda noise: paper_problem(noise).risk(model))
     assert risk(0.0) == risk(2.0) == pytest.approx(10.6, abs=1e-12)  # of f = 0: the mean of the target's square
+
+
+@pytest.mark.parametrize(
+    ("law", "exact", "constant"),
+    [(None, stats.uniform(-1, 2), 1 / 3), (jax.random.normal, stats.norm, 1.0), (jax.random.laplace, stats.laplace, 2)],
+    ids=["uniform", "normal", "laplace"],
+)
+def test_noise_has_its_law_and_constant(law, exact, constant):
+    """The labels leave the target by `noise` times the law, whatever the input, which stays uniform."""
+    n, noise = 20_000, 0.5
+    problem = tts.Regression(reference.paper_target(), noise, law)
+    x, y = problem.sample(jax.random.key(3), n)
+    drawn = (y - problem.target(x[:, 0])) / noise
+    assert stats.kstest(drawn, exact.cdf).pvalue > 0.01
+    assert stats.kstest(x[:, 0], stats.uniform.cdf).pvalue > 0.01
+    assert abs(np.corrcoef(drawn, x[:, 0])[0, 1]) < 3 / np.sqrt(n)
+    network, squares = reference.paper_model(0), y**2  # the loss of f = 0
+    loss = problem.risk(network) + constant * noise**2
+    assert abs(squares.mean() - loss) < 3 * squares.std() / np.sqrt(n)
+
+
+def test_noise_of_two_values():
+    problem = tts.Regression(reference.paper_target(), 0.5, jax.random.rademacher)
+    x, y = problem.sample(jax.random.key(3), 100)
+    assert set(np.asarray(y - problem.target(x[:, 0]))) == {-0.5, 0.5}
 
 
 @pytest.mark.parametrize("noise", [-0.1, np.nan, np.inf])

@@ -168,12 +168,20 @@ def adam(gradients, b1=0.9, b2=0.999):
         yield 0.05 * first / (1 - b1**p) / (np.sqrt(second / (1 - b2**p)) + 1e-8)
 
 
+def falling_rate(gradients):
+    for p, g in enumerate(gradients):
+        yield 0.05 * (1 - p / 40) * g
+
+
+MOMENTUM, ADAM, FALLING = optax.sgd(0.05, momentum=0.9), optax.adam(0.05), optax.sgd(optax.linear_schedule(0.05, 0, 40))
+
+
 @pytest.mark.parametrize(
-    ("optimizer", "updates"),
-    [(optax.sgd(0.05, momentum=0.9), momentum), (optax.adam(0.05), adam)],
-    ids=["momentum", "adam"],
+    ("optimizer", "fast", "slow"),
+    [(MOMENTUM, momentum, momentum), (ADAM, adam, adam), ((FALLING, ADAM), falling_rate, adam)],
+    ids=["momentum", "adam", "schedule and adam"],
 )
-def test_optimizers_see_the_gradient_and_epsilon_acts_after_them(optimizer, updates):
+def test_optimizers_see_the_gradient_and_epsilon_acts_after_them(optimizer, fast, slow):
     """Replayed in NumPy: the optimiser's update, times epsilon for the positions. Adam would cancel one before it."""
     epsilon, steps = 0.03, 20
     rng = np.random.default_rng(6)
@@ -186,7 +194,8 @@ def test_optimizers_see_the_gradient_and_epsilon_acts_after_them(optimizer, upda
     gradients = [
         differences(lambda state, p=p: sample_loss(state, x[p], y[p]), state) for p, state in enumerate(path[:-1])
     ]
-    want = -np.array(list(updates(gradients))) * np.where(np.arange(9) < 5, 1, epsilon)
+    fast, slow = (np.array(list(updates(gradients))) for updates in (fast, slow))
+    want = -np.where(np.arange(9) < 5, fast, epsilon * slow)
     np.testing.assert_allclose(np.diff(path, axis=0), want, rtol=1e-6, atol=1e-9)
 
 

@@ -4,6 +4,7 @@ One loss everywhere: the squared error without a factor 1/2, averaged over input
 """
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -42,21 +43,31 @@ class AbstractProblem(eqx.Module):
 
 
 class Regression(AbstractProblem):
-    r"""The population problem: $x \sim U(0,1)$, $y = f^*(x) + \text{noise} \cdot U(-1, 1)$.
+    r"""The population problem: $x \sim U(0,1)$, $y = f^*(x) + \text{noise} \cdot \xi$, $\xi \sim U(-1, 1)$.
 
     The risk is $\int_0^1 (f - f^*)^2\,dx$, exact (closed forms, no sampling and no grid) for a one-dimensional
     `ShallowNetwork` of `SmoothStep` or `Heaviside` neurons and a `PiecewiseConstant` target. It leaves out the label
     noise, which adds the constant `noise**2 / 3` to the expected loss of one sample.
+
+    `noise_law(key, shape)` draws another $\xi$, of mean 0: `jax.random.normal`, `jax.random.rademacher`, `lambda key,
+    shape: jax.random.t(key, 5.0, shape)`. The constant is then $\text{noise}^2\,\mathbb{E}\,\xi^2$.
 
     Raises `ValueError` for a negative `noise`, and `risk` for a model that it has no exact risk for.
     """
 
     target: PiecewiseConstant
     noise: Float[Array, ""]
+    noise_law: Callable[..., Array] | None = eqx.field(static=True)
 
-    def __init__(self, target: PiecewiseConstant, noise: Real[ArrayLike, ""] = 0.0):
+    def __init__(
+        self,
+        target: PiecewiseConstant,
+        noise: Real[ArrayLike, ""] = 0.0,
+        noise_law: Callable[..., Array] | None = None,
+    ):
         self.target = target
         self.noise = checks.as_float(checks.non_negative("noise", noise))
+        self.noise_law = noise_law
 
     @override
     def risk(self, model: PyTree) -> Float[Array, ""]:
@@ -98,9 +109,14 @@ class Regression(AbstractProblem):
     @override
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n 1"], Float[Array, " n"]]:
         """`x` has shape (n, 1), `y` shape (n,)."""
-        draws = jax.random.uniform(key, (n, 2), float)
-        x = draws[:, 0]
-        return x[:, None], self.target(x) + self.noise * (2 * draws[:, 1] - 1)
+        if self.noise_law is None:
+            draws = jax.random.uniform(key, (n, 2), float)
+            x, noise = draws[:, 0], 2 * draws[:, 1] - 1
+        else:
+            input_key, noise_key = jax.random.split(key)
+            x = jax.random.uniform(input_key, (n,), float)
+            noise = self.noise_law(noise_key, (n,)).astype(x.dtype)
+        return x[:, None], self.target(x) + self.noise * noise
 
 
 class Dataset(AbstractProblem):

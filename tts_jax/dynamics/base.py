@@ -57,11 +57,15 @@ def timescale_labels(model: PyTree, slow: Callable[[PyTree], Any] | None) -> PyT
     return labels
 
 
-def two_timescale(
-    optimizer: optax.GradientTransformation, epsilon: Float[Array, ""], labels: PyTree[str]
-) -> optax.GradientTransformation:
-    """The optimiser for both groups of leaves, its updates of the slow group times `epsilon`."""
-    groups = {"fast": optimizer, "slow": optax.chain(optimizer, optax.scale(epsilon))}
+Optimizer = optax.GradientTransformation | tuple[optax.GradientTransformation, optax.GradientTransformation]
+"""For both groups of leaves, or one for the fast and one for the slow leaves."""
+
+
+def two_timescale(optimizer: Optimizer, epsilon: Float[Array, ""], labels: PyTree[str]) -> optax.GradientTransformation:
+    """Each group of leaves by its optimiser, the updates of the slow group times `epsilon`."""
+    # A GradientTransformation is a tuple of two, too.
+    fast, slow = (optimizer, optimizer) if isinstance(optimizer, optax.GradientTransformation) else optimizer
+    groups = {"fast": fast, "slow": optax.chain(slow, optax.scale(epsilon))}
     return optax.partition(groups, lambda _: labels)  # a model is callable, and so are its labels
 
 

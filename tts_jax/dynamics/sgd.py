@@ -18,7 +18,7 @@ from .. import checks
 from ..networks import trainable
 from ..problems import AbstractProblem, squared_error
 from ..trajectory import Stats, Status, Trajectory, risk_and_status
-from .base import AbstractDynamics, timescale_labels, two_timescale
+from .base import AbstractDynamics, Optimizer, timescale_labels, two_timescale
 
 T = TypeVar("T")
 
@@ -42,9 +42,10 @@ class SGD(AbstractDynamics):
     number alone. `batch_size=None` takes the exact gradient of the risk instead, which is the explicit Euler method
     for `GradientFlow` with fast-time step h.
 
-    `optimizer` (Optax) replaces `optax.sgd(step_size)`, for both groups; `step_size` then only sets the clocks. The
-    updates of the slow leaves are multiplied by `epsilon` after the optimiser, so adaptive ones keep the ratio.
-    `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
+    `optimizer` (Optax) replaces `optax.sgd(step_size)`, for both groups, or a pair of them `(fast, slow)`, one for
+    each; `step_size` then only sets the clocks. The updates of the slow leaves are multiplied by `epsilon` after the
+    optimiser, so adaptive ones keep the ratio. `slow` says which leaves are slow, as in `slow=lambda model:
+    model.layers[0]`; a `ShallowNetwork` knows its own.
 
     In 64-bit the state is plain. In 32-bit, which cannot hold updates of `epsilon * step_size` = 1e-10 to positions
     near 1, the state carries compensated sums (Kahan, 1965).
@@ -66,7 +67,7 @@ class SGD(AbstractDynamics):
     step_size: Float[Array, ""]
     batch_size: int | None = eqx.field(static=True)
     slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
-    optimizer: optax.GradientTransformation | None = eqx.field(static=True)
+    optimizer: Optimizer | None = eqx.field(static=True)
     adjoint: diffrax.AbstractAdjoint
 
     def __init__(
@@ -75,7 +76,7 @@ class SGD(AbstractDynamics):
         step_size: Real[ArrayLike, ""],
         batch_size: int | None = 1,
         slow: Callable[[PyTree], Any] | None = None,
-        optimizer: optax.GradientTransformation | None = None,
+        optimizer: Optimizer | None = None,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
         self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
