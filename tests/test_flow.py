@@ -8,8 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import reference
+import scipy.special
 from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
 
@@ -255,6 +257,50 @@ def test_any_model_with_slow_leaves(perceptron, solver):
     want = perceptron_radau(*perceptron, 0.02)
     assert reference.largest_difference(leaves(got), want) < (1e-8 if solver is None else 1e-6)
     assert np.diff(got.risk).max() < 0
+
+
+class Classifier(eqx.Module):
+    """Logits `W x + b + scale`, with a scale that does not train."""
+
+    weight: jax.Array
+    bias: jax.Array
+    scale: jax.Array
+
+    def __call__(self, x):
+        return jax.lax.stop_gradient(self.scale) * (self.weight @ x + self.bias)
+
+
+def test_classification_with_a_leaf_that_does_not_train():
+    """By a loss of the user's own, slow in the bias."""
+    rng = np.random.default_rng(3)
+    x, labels, weight = rng.normal(size=(9, 2)), np.arange(9) % 3, rng.normal(size=(3, 2))
+    model, epsilon, times = Classifier(jnp.asarray(weight), jnp.zeros(3), jnp.asarray(1.5)), 0.1, np.linspace(0, 0.5, 4)
+    problem = tts.Dataset(x, labels, loss=optax.softmax_cross_entropy_with_integer_labels)
+
+    def pull(weight, bias):
+        off = 1.5 * (scipy.special.softmax(1.5 * (x @ weight.T + bias), axis=1) - np.eye(3)[labels]) / len(x)
+        return -off.T @ x, -off.sum(axis=0)
+
+    def velocity(t, y):
+        d_weight, d_bias = pull(y[:6].reshape(3, 2), y[6:])
+        return np.concatenate([np.ravel(d_weight) / epsilon, d_bias])
+
+    def run(dynamics):
+        return reference.quick(lambda: tts.simulate(dynamics, model, problem, times, key=jax.random.key(0)))
+
+    got = run(tts.GradientFlow(epsilon, slow=lambda m: m.bias))
+    want = radau(velocity, np.concatenate([np.ravel(weight), np.zeros(3)]), times)
+    assert reference.largest_difference(leaves(got)[:, :-1], want) < 1e-8
+    np.testing.assert_array_equal(got.model.scale, 1.5)
+    h = times[1] / epsilon / 100
+    batch, sampled = (run(tts.SGD(epsilon, h, size, slow=lambda m: m.bias)) for size in (None, 512))
+    bias = np.zeros(3)
+    for _ in range(100):
+        d_weight, d_bias = pull(weight, bias)
+        weight, bias = weight + h * d_weight, bias + epsilon * h * d_bias
+    np.testing.assert_allclose(batch.model.weight[1], weight, atol=1e-13)
+    np.testing.assert_allclose(sampled.risk, batch.risk, atol=0.01)
+    np.testing.assert_array_equal(sampled.model.scale, 1.5)
 
 
 def method(model, problem, **options):

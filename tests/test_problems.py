@@ -6,9 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pandas
 import pytest
 import reference
-from scipy import stats
+from scipy import special, stats
 from scipy.stats import kstest
 
 import tts_jax as tts
@@ -291,6 +293,34 @@ def test_samples_of_data_are_its_rows_drawn_evenly():
     assert np.all(np.abs(counts - 2000) < 5 * np.sqrt(2000))
     np.testing.assert_array_equal(problem.sample(jax.random.key(0), 20_000)[0], drawn)
     assert np.any(problem.sample(jax.random.key(1), 20_000)[0] != drawn)
+
+
+def test_columns_of_pandas():
+    x, y = rows(outputs=3)
+    table = pandas.DataFrame(x, columns=["a", "b"])
+    want = tts.Dataset(x, y[:, 0])
+    labels = pandas.DataFrame(y).convert_dtypes()[0]  # an extension type: NumPy sees objects
+    for got in (tts.Dataset(table, pandas.Series(y[:, 0])), tts.Dataset(table[["a", "b"]], labels)):
+        np.testing.assert_array_equal(got.x, want.x)
+        np.testing.assert_array_equal(got.y, want.y)
+    reference.refuses(lambda: tts.Dataset(table, pandas.Series(["cat", "dog"] * 15)), "y must be numbers", "'cat'")
+    reference.refuses(lambda: tts.Dataset(table, pandas.Series([1, None] * 15, dtype="Int64")), "y must be")
+
+
+def test_loss_of_a_user():
+    x, y = rows()
+    labels = np.arange(len(x)) % 3
+    model = linear(3)
+    problem = tts.Dataset(x, labels, loss=optax.softmax_cross_entropy_with_integer_labels)
+    logits = x @ np.asarray(model.weight).T + np.asarray(model.bias)
+    likelihood = special.log_softmax(logits, axis=1)[np.arange(len(x)), labels]
+    assert problem.risk(model) == pytest.approx(-np.mean(likelihood), abs=1e-14)
+    assert problem.y.dtype == problem.sample(jax.random.key(0), 5)[1].dtype == int
+    absolute = tts.Dataset(x, y, loss=lambda prediction, label: jnp.abs(prediction - label))
+    output = x @ np.asarray(linear("scalar").weight)[0] + np.asarray(linear("scalar").bias)
+    assert absolute.risk(linear("scalar")) == pytest.approx(np.mean(np.abs(output - y)), abs=1e-14)
+    reference.refuses(lambda: absolute.check(linear(1)), "must return a scalar", "(1,)")
+    reference.refuses(lambda: absolute.normal_equations(reference.build(reference.small_case())[0]), "squared error")
 
 
 @pytest.mark.parametrize(

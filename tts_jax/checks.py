@@ -57,6 +57,24 @@ def finite(name: str, value: Any) -> Any:
     return value
 
 
+def numbers(name: str, value: Any, integers: bool = False) -> Array:
+    """What converts to a NumPy array of finite numbers, as an array of JAX: of floats, or as it is where `integers`."""
+    if concrete(value) is not None and not isinstance(value, Array):
+        array = np.asarray(value)
+        if array.dtype == object:  # columns of pandas that may be missing
+            try:
+                array = array.astype(float)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{name} must be numbers, got {type(value).__name__} with {array.flat[0]!r}: encode text and "
+                    "categories as numbers first"
+                ) from None
+        value = array
+    if integers and np.issubdtype(value.dtype, np.integer):
+        return jax.numpy.asarray(value, dtype=int)
+    return as_float(finite(name, value))
+
+
 def slow_times(value: Any) -> Array:
     known = concrete(value)
     if known is not None:

@@ -1,15 +1,16 @@
 """What is minimised: a target with an input law and noise, or a finite data set.
 
-One loss everywhere: the squared error without a factor 1/2, averaged over inputs.
+The loss is the squared error without a factor 1/2, averaged over inputs, unless a user gives a `Dataset` another.
 """
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
 from typing_extensions import override
 
 from . import checks
@@ -23,10 +24,10 @@ from .targets import PiecewiseConstant
 class AbstractProblem(eqx.Module):
     @abc.abstractmethod
     def risk(self, model: PyTree) -> Float[Array, ""]:
-        """The mean squared error that training minimises, without label noise."""
+        """The mean loss that training minimises, without label noise."""
 
     @abc.abstractmethod
-    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Float[Array, "n ..."]]:
+    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
         """`n` independent inputs and labels."""
 
     @abc.abstractmethod
@@ -36,6 +37,10 @@ class AbstractProblem(eqx.Module):
     @abc.abstractmethod
     def normal_equations(self, model: ShallowNetwork) -> NormalEquations:
         """The risk as a quadratic form in the weights (bias first, where there is one) at the model's positions."""
+
+    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
+        """The mean loss of a batch: the squared error, unless a problem says otherwise."""
+        return squared_error(model, x, y)
 
     def gradient(self, model: PyTree) -> PyTree:
         """The gradient of the risk, with the structure of `model`; None for a leaf that is no floating-point array."""
@@ -120,19 +125,31 @@ class Regression(AbstractProblem):
 
 
 class Dataset(AbstractProblem):
-    r"""Finite data: `x` of shape (n, ...) and `y` of shape (n, ...); the risk is the mean squared error over the rows.
+    r"""Finite data: `x` of shape (n, ...) and `y` of shape (n, ...); the risk is the mean loss over the rows.
 
-    A model is called on one row of `x` and must return as many numbers as a row of `y` has. `sample` draws rows with
-    replacement.
+    The loss of a row is the squared error, summed over its numbers: a model is called on one row of `x` and must
+    return as many numbers as a row of `y` has. Or it is `loss(prediction, label)`, a scalar, of what the model returns
+    for a row of `x` and that row of `y`. Integer labels then stay integers, for classification:
 
-    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not finite.
+    >>> import equinox as eqx, jax, optax, tts_jax as tts
+    >>> model = eqx.nn.MLP(2, 3, 8, 1, key=jax.random.key(0))
+    >>> x, labels = jax.random.normal(jax.random.key(1), (30, 2)), jax.numpy.arange(30) % 3
+    >>> problem = tts.Dataset(x, labels, loss=optax.softmax_cross_entropy_with_integer_labels)
+    >>> problem.risk(model).shape
+    ()
+
+    `x` and `y` are arrays, or columns and tables of pandas. `sample` draws rows with replacement.
+
+    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not a finite number.
     """
 
     x: Float[Array, "n ..."]
-    y: Float[Array, "n ..."]
+    y: Num[Array, "n ..."]
+    row_loss: Callable[[PyTree, Array], Array] | None = eqx.field(static=True)
 
-    def __init__(self, x: ArrayLike, y: ArrayLike):
-        self.x, self.y = (checks.as_float(checks.finite(name, value)) for name, value in (("x", x), ("y", y)))
+    def __init__(self, x: Any, y: Any, loss: Callable[[PyTree, Array], Array] | None = None):
+        self.x, self.y = checks.numbers("x", x), checks.numbers("y", y, integers=loss is not None)
+        self.row_loss = loss
         if not self.x.ndim or not self.y.ndim or len(self.x) != len(self.y) or not len(self.x):
             raise ValueError(
                 f"x and y must have one row for each observation, got shapes {self.x.shape} and {self.y.shape}"
@@ -140,14 +157,25 @@ class Dataset(AbstractProblem):
 
     @override
     def risk(self, model: PyTree) -> Float[Array, ""]:
-        return squared_error(model, self.x, self.y)
+        return self.loss(model, self.x, self.y)
+
+    @override
+    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
+        if self.row_loss is None:
+            return squared_error(model, x, y)
+        losses = jax.vmap(self.row_loss)(jax.vmap(model)(x), y)
+        if losses.ndim != 1:
+            raise ValueError(f"loss(prediction, label) must return a scalar, got shape {losses.shape[1:]}")
+        return jnp.mean(losses)
 
     @override
     def check(self, model: PyTree) -> None:
-        eqx.filter_eval_shape(squared_error, model, self.x[:1], self.y[:1])
+        eqx.filter_eval_shape(self.loss, model, self.x[:1], self.y[:1])
 
     @override
     def normal_equations(self, model: ShallowNetwork) -> NormalEquations:
+        if self.row_loss is not None:
+            raise ValueError("normal equations need the squared error: leave out loss, or use GradientFlow")
         features = jax.vmap(lambda x: model.activation(x - model.positions).ravel())(self.x)
         if model.bias is not None:
             features = jnp.concatenate([jnp.ones_like(features[:, :1]), features], axis=1)
@@ -155,19 +183,19 @@ class Dataset(AbstractProblem):
         return NormalEquations(features.T @ features / n, features.T @ self.y.reshape(n) / n, jnp.sum(self.y**2) / n)
 
     @override
-    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Float[Array, "n ..."]]:
+    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
         rows = jax.random.randint(key, (n,), 0, len(self.x))
         return self.x[rows], self.y[rows]
 
 
-def squared_error(model: PyTree, x: Float[Array, "n ..."], y: Float[Array, "n ..."]) -> Float[Array, ""]:
+def squared_error(model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
     """The squared error of the model, summed over its outputs and averaged over the rows."""
     output = jax.vmap(model)(x)
     if output.size != y.size:
         raise ValueError(
             f"the model returns shape {output.shape[1:]} for one input, but a label has shape {y.shape[1:]}"
         )
-    return jnp.sum((output.reshape(y.shape) - y) ** 2) / len(y)
+    return jnp.sum((output.reshape(y.shape) - y.astype(output.dtype)) ** 2) / len(y)
 
 
 def _one_dimensional(model: PyTree) -> Float[Array, " m"]:

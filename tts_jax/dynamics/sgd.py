@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Num, PyTree, Real
 from typing_extensions import override
 
 from .. import checks
 from ..networks import trainable
-from ..problems import AbstractProblem, squared_error
+from ..problems import AbstractProblem
 from ..trajectory import Stats, Status, Trajectory, risk_and_status
 from .base import AbstractDynamics, Optimizer, timescale_labels, two_timescale
 
@@ -35,8 +35,8 @@ class SGD(AbstractDynamics):
     $$a_{p+1} = a_p - h\,\nabla_a \ell, \qquad u_{p+1} = u_p - \epsilon h\,\nabla_u \ell, \qquad
       \ell = \tfrac1B \textstyle\sum_{i=1}^B (f(x_i) - y_i)^2$$
 
-    with `step_size` h and B = `batch_size` fresh samples each step. Step p has fast time $t = hp$ and slow time $\tau
-    = \epsilon h p$; a save time is rounded to the nearest step.
+    (or the loss of a `Dataset`) with `step_size` h and B = `batch_size` fresh samples each step. Step p has fast time
+    $t = hp$ and slow time $\tau = \epsilon h p$; a save time is rounded to the nearest step.
 
     Step p draws `problem.sample(jax.random.fold_in(key, p), batch_size)`: the stream depends on the key and the step
     number alone. `batch_size=None` takes the exact gradient of the risk instead, which is the explicit Euler method
@@ -156,7 +156,7 @@ class SGD(AbstractDynamics):
 
 class _Stream(eqx.Module):
     @abc.abstractmethod
-    def draw(self, step: Int[Array, ""]) -> tuple[Float[Array, "batch ..."], Float[Array, "batch ..."]]:
+    def draw(self, step: Int[Array, ""]) -> tuple[Float[Array, "batch ..."], Num[Array, "batch ..."]]:
         """The batch of one step."""
 
 
@@ -172,11 +172,11 @@ class _Fresh(_Stream):
 
 class _Replay(_Stream):
     x: Float[Array, "steps batch ..."]
-    y: Float[Array, "steps batch ..."]
+    y: Num[Array, "steps batch ..."]
 
     @classmethod
     def of(cls, samples: tuple[ArrayLike, ArrayLike], batch_size: int, steps: np.ndarray | None) -> "_Replay":
-        x, y = (checks.as_float(part) for part in samples)
+        x, y = checks.numbers("x", samples[0]), checks.numbers("y", samples[1], integers=True)
         if batch_size == 1:
             x, y = (part[:, None] if part.ndim else part for part in (x, y))
         if min(x.ndim, y.ndim) < 2 or x.shape[:2] != y.shape[:2] or x.shape[1] != batch_size:
@@ -226,7 +226,7 @@ class _Descent(eqx.Module):
             model = eqx.combine(state.params, self.fixed)
             gradient = eqx.filter(self.problem.gradient(model), trainable(model))
         else:
-            gradient = jax.grad(lambda params: squared_error(eqx.combine(params, self.fixed), *batch))(state.params)
+            gradient = jax.grad(lambda params: self.problem.loss(eqx.combine(params, self.fixed), *batch))(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
         updates = jax.tree.map(lambda update, param: update.astype(param.dtype), updates, state.params)
         if state.excess is None:
