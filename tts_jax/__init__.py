@@ -1,7 +1,7 @@
 """tts_jax: the dynamics of training when layers learn at different speeds."""
 
 from . import diagnostics as diagnostics, experiments as experiments, plot as plot
-from .activations import Heaviside as Heaviside, SmoothStep as SmoothStep
+from .activations import Heaviside as Heaviside, ReLU as ReLU, SmoothStep as SmoothStep
 from .batch import run_each as run_each
 from .distance import distance as distance
 from .dynamics import (
@@ -14,5 +14,5 @@ from .networks import ShallowNetwork as ShallowNetwork
 from .problems import Dataset as Dataset, Regression as Regression
 from .simulate import simulate as simulate
 from .store import load as load
-from .targets import PiecewiseConstant as PiecewiseConstant
+from .targets import Additive as Additive, PiecewiseConstant as PiecewiseConstant, PiecewiseLinear as PiecewiseLinear
 from .trajectory import Stats as Stats, Status as Status, Trajectory as Trajectory

@@ -131,6 +131,20 @@ class Heaviside(AbstractActivation):
         return positions
 
 
+class ReLU(AbstractActivation):
+    """`max(z, 0)`."""
+
+    degree = 1
+
+    @override
+    def __call__(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.where(z > 0, z, 0.0)
+
+    @override
+    def kinks(self, positions: Float[Array, " m"]) -> Float[Array, " k"]:
+        return positions
+
+
 # sigma in units of its width. Branches are chosen by `where(z <= 0, ...)`, never by `abs`, so that automatic
 # differentiation takes the true one-sided derivative at z = 0 too.
 

@@ -13,12 +13,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
 from typing_extensions import override
 
-from . import checks
-from .activations import AbstractActivation, SmoothStep
-from .networks import ShallowNetwork, linear_weights
-from .piecewise import mean_square
-from .quadratic import NormalEquations, gradient, normal_equations
-from .targets import PiecewiseConstant
+from . import additive, checks
+from .activations import AbstractActivation
+from .networks import ShallowNetwork
+from .quadratic import Hessian, NormalEquations
+from .targets import AbstractTarget, Additive
 
 
 class AbstractProblem(eqx.Module):
@@ -48,11 +47,11 @@ class AbstractProblem(eqx.Module):
 
 
 class Regression(AbstractProblem):
-    r"""The population problem: $x \sim U(0,1)$, $y = f^*(x) + \text{noise} \cdot \xi$, $\xi \sim U(-1, 1)$.
+    r"""The population problem: $x \sim U(0,1)^d$, $y = f^*(x) + \text{noise} \cdot \xi$, $\xi \sim U(-1, 1)$.
 
-    The risk is $\int_0^1 (f - f^*)^2\,dx$, exact (closed forms, no sampling and no grid) for a one-dimensional
-    `ShallowNetwork` of `SmoothStep` or `Heaviside` neurons and a `PiecewiseConstant` target. It leaves out the label
-    noise, which adds the constant `noise**2 / 3` to the expected loss of one sample.
+    The risk is $\int (f - f^*)^2\,dx$ over $[0, 1]^d$, exact (closed forms or exact rules, no sampling and no grid) for
+    a `ShallowNetwork` of piecewise polynomial neurons and a target on [0, 1], or an `Additive` one on $[0, 1]^d$. It
+    leaves out the label noise, which adds the constant `noise**2 / 3` to the expected loss of one sample.
 
     `noise_law(key, shape)` draws another $\xi$, of mean 0: `jax.random.normal`, `jax.random.rademacher`, `lambda key,
     shape: jax.random.t(key, 5.0, shape)`. The constant is then $\text{noise}^2\,\mathbb{E}\,\xi^2$.
@@ -60,13 +59,13 @@ class Regression(AbstractProblem):
     Raises `ValueError` for a negative `noise`, and `risk` for a model that it has no exact risk for.
     """
 
-    target: PiecewiseConstant
+    target: AbstractTarget | Additive
     noise: Float[Array, ""]
     noise_law: Callable[..., Array] | None = eqx.field(static=True)
 
     def __init__(
         self,
-        target: PiecewiseConstant,
+        target: AbstractTarget | Additive,
         noise: Real[ArrayLike, ""] = 0.0,
         noise_law: Callable[..., Array] | None = None,
     ):
@@ -74,54 +73,72 @@ class Regression(AbstractProblem):
         self.noise = checks.as_float(checks.non_negative("noise", noise))
         self.noise_law = noise_law
 
+    @property
+    def components(self) -> tuple[AbstractTarget, ...]:
+        """The target's, one for each coordinate of the input."""
+        return self.target.components if isinstance(self.target, Additive) else (self.target,)
+
+    def closed_form(self, model: PyTree) -> bool:
+        """Whether gradient and Hessian are closed forms: smooth steps on a piecewise constant target."""
+        return isinstance(model, ShallowNetwork) and additive.closed_form(model, self.components)
+
     @override
     def risk(self, model: PyTree) -> Float[Array, ""]:
-        positions = _one_dimensional(model)
-        if isinstance(model.activation, SmoothStep):
-            gram, cross, square = self.normal_equations(model)
-            a = linear_weights(model)
-            return a @ (gram @ a - 2 * cross) + square
-
-        def residual(x):
-            return jax.vmap(model)(x) - self.target(x)
-
-        kinks = jnp.concatenate([model.activation.kinks(positions), self.target.jumps])
-        return mean_square(residual, kinks, max(model.activation.degree, self.target.degree))
+        self.check(model)
+        return additive.risk(model, self.components)
 
     @override
     def check(self, model: PyTree) -> None:
-        _one_dimensional(model)
+        if not isinstance(model, ShallowNetwork) or not isinstance(model.activation, AbstractActivation):
+            raise ValueError(
+                f"Regression has an exact risk for a ShallowNetwork, got {type(model).__name__}: "
+                "pass a ShallowNetwork, or draw a Dataset from the problem's sample"
+            )
+        dimension = len(self.components)
+        if model.positions.ndim != 2 or model.positions.shape[1] != dimension:
+            raise ValueError(
+                f"a target of {dimension} inputs needs positions of shape (neurons, {dimension}), "
+                f"got {model.positions.shape}: pass dimension={dimension}"
+            )
 
     @override
     def gradient(self, model: PyTree) -> PyTree:
-        positions = _one_dimensional(model)
-        if not isinstance(model.activation, SmoothStep):
+        self.check(model)
+        if not self.closed_form(model):
             return super().gradient(model)
-        d_a, d_u = gradient(model.activation, self.target, linear_weights(model), positions)
+        d_a, d_u = additive.gradient(model, self.components)
         d_b, d_a = (None, d_a) if model.bias is None else (d_a[0], d_a[1:])
-        return ShallowNetwork(d_a[:, None], d_u[:, None], d_b, jax.tree.map(lambda _: None, model.activation))
+        shape = model.weights.shape
+        nothing = jax.tree.map(lambda _: None, model.activation)
+        return ShallowNetwork(d_a.reshape(shape), d_u.reshape(shape), d_b, nothing)
+
+    def hessian(self, model: ShallowNetwork) -> Hessian:
+        """The second derivatives by (bias and) weights and by positions, all ravelled, where `closed_form(model)`."""
+        return additive.hessian(model, self.components)
 
     @override
     def normal_equations(self, model: ShallowNetwork) -> NormalEquations:
-        positions = _one_dimensional(model)
-        if not isinstance(model.activation, SmoothStep):
+        self.check(model)
+        if not model.activation.degree:
             raise ValueError(
-                f"normal equations need SmoothStep neurons, got {type(model.activation).__name__}: "
+                f"normal equations need neurons without jumps, got {type(model.activation).__name__}: "
                 "pass activation=SmoothStep(eta)"
             )
-        return normal_equations(model.activation, self.target, positions, bias=model.bias is not None)
+        return additive.normal_equations(model, self.components)
 
     @override
-    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n 1"], Float[Array, " n"]]:
-        """`x` has shape (n, 1), `y` shape (n,)."""
+    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """`x` has shape (n, d), `y` shape (n,)."""
+        dimension = len(self.components)
         if self.noise_law is None:
-            draws = jax.random.uniform(key, (n, 2), float)
-            x, noise = draws[:, 0], 2 * draws[:, 1] - 1
+            draws = jax.random.uniform(key, (n, dimension + 1), float)
+            x, noise = draws[:, :dimension], 2 * draws[:, dimension] - 1
         else:
             input_key, noise_key = jax.random.split(key)
-            x = jax.random.uniform(input_key, (n,), float)
+            x = jax.random.uniform(input_key, (n, dimension), float)
             noise = self.noise_law(noise_key, (n,)).astype(x.dtype)
-        return x[:, None], self.target(x) + self.noise * noise
+        labels = self.target(x) if isinstance(self.target, Additive) else self.target(x[:, 0])
+        return x, labels + self.noise * noise
 
 
 class Dataset(AbstractProblem):
@@ -196,18 +213,3 @@ def squared_error(model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."
             f"the model returns shape {output.shape[1:]} for one input, but a label has shape {y.shape[1:]}"
         )
     return jnp.sum((output.reshape(y.shape) - y.astype(output.dtype)) ** 2) / len(y)
-
-
-def _one_dimensional(model: PyTree) -> Float[Array, " m"]:
-    """The positions, where the model is one whose risk is known in closed form."""
-    if not isinstance(model, ShallowNetwork) or not isinstance(model.activation, AbstractActivation):
-        raise ValueError(
-            f"Regression has an exact risk for a ShallowNetwork, got {type(model).__name__}: "
-            "pass a ShallowNetwork, or draw a Dataset from the problem's sample"
-        )
-    if model.positions.ndim != 2 or model.positions.shape[1] != 1:
-        raise ValueError(
-            f"a one-dimensional target needs positions of shape (neurons, 1), got {model.positions.shape}: "
-            "pass dimension=1"
-        )
-    return model.positions[:, 0]

@@ -9,10 +9,9 @@ import jax.scipy.linalg as jsl
 from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
-from ..activations import SmoothStep
 from ..networks import ShallowNetwork, linear_weights
 from ..problems import AbstractProblem, Regression
-from ..quadratic import Hessian, hessian
+from ..quadratic import Hessian
 from ..solvers import AbstractShiftedJacobian
 
 
@@ -20,21 +19,20 @@ def applies(model: PyTree, problem: AbstractProblem, labels: PyTree[str]) -> boo
     """Whether the Hessian is known in closed form, and the positions alone are slow."""
     return (
         isinstance(problem, Regression)
-        and isinstance(model, ShallowNetwork)
-        and isinstance(model.activation, SmoothStep)
+        and problem.closed_form(model)
         and (labels.weights, labels.positions, labels.bias or "fast") == ("fast", "slow", "fast")
     )
 
 
 def ravel(model: ShallowNetwork) -> Float[Array, " n"]:
     """Fast leaves first: (bias,) weights, positions."""
-    return jnp.concatenate([linear_weights(model), model.positions[:, 0]])
+    return jnp.concatenate([linear_weights(model), model.positions.ravel()])
 
 
 def unravel(y: Float[Array, " n"], like: ShallowNetwork) -> ShallowNetwork:
-    neurons = len(like.weights)
+    shape, size = like.weights.shape, like.weights.size
     bias = None if like.bias is None else y[0]
-    return ShallowNetwork(y[-2 * neurons : -neurons, None], y[-neurons:, None], bias, like.activation)
+    return ShallowNetwork(y[-2 * size : -size].reshape(shape), y[-size:].reshape(shape), bias, like.activation)
 
 
 class _Factors(NamedTuple):
@@ -53,7 +51,7 @@ class EliminatedWeights(AbstractShiftedJacobian):
     r"""Solves $(s + D H)\,x = r$ for the slow-time flow $y' = -D\,\nabla R$, $D = \mathrm{diag}(1/\epsilon, 1)$.
 
     It is $(s D^{-1} + H)\,x = D^{-1} r$, with a symmetric matrix of the closed-form Hessian blocks of
-    `tts_jax.quadratic`. The block $\epsilon s + H_{aa}$ of the weights is positive definite whatever the step, and
+    `Regression.hessian`. The block $\epsilon s + H_{aa}$ of the weights is positive definite whatever the step, and
     well scaled as $\epsilon \to 0$. Its Schur complement $s + H_{uu} - H_{ua} (\epsilon s + H_{aa})^{-1} H_{au}$ is
     positive definite unless the step is so long that a direction of negative curvature grows within it by more than a
     constant factor; then its Cholesky factor is NaN and the step is rejected.
@@ -66,7 +64,7 @@ class EliminatedWeights(AbstractShiftedJacobian):
     @override
     def factor(self, vector_field, t, y, args, shift):
         epsilon, model, problem = self.linearise(y, args)
-        blocks = hessian(model.activation, problem.target, linear_weights(model), model.positions[:, 0])
+        blocks = problem.hessian(model)
         d_aa, d_au, d_uu, s, e = jax.lax.stop_gradient((*blocks, shift, epsilon))
         fast = _inverse_cholesky(d_aa, e * s)
         half = fast @ d_au

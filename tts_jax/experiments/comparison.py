@@ -102,8 +102,12 @@ class Comparison(AbstractExperiment):
         return np.concatenate([[0.0], np.geomspace(self.first_save, self.slow_time, self.saves)])
 
     @property
+    def target(self) -> PiecewiseConstant:
+        return PiecewiseConstant(self.jumps, self.values)
+
+    @property
     def problem(self) -> Regression:
-        return Regression(PiecewiseConstant(self.jumps, self.values), self.noise)
+        return Regression(self.target, self.noise)
 
     @property
     def start(self) -> ShallowNetwork:
@@ -231,7 +235,7 @@ def _draw(comparison: Comparison, trajectories: Mapping[str, Trajectory], folder
     epsilon = f"{comparison.epsilon:g}".replace("e-0", "e-")
     labels = {"flow": f"flow, ε = {epsilon}", "SGD": f"SGD, ε = {epsilon}", "limit": "limit ε → 0"}
     everything = {labels[name]: trajectory for name, trajectory in trajectories.items()}
-    target, log_time = comparison.problem.target, comparison.first_save is not None
+    target, log_time = comparison.target, comparison.first_save is not None
     plot.risks(everything, log_time=log_time).savefig(folder / "risks.png", dpi=200)
     plot.functions(everything, target, comparison.panels).savefig(folder / "functions.png", dpi=200)
     plot.animation(everything, target, folder / "animation.gif", every=comparison.frame_every, log_time=log_time)
