@@ -128,7 +128,7 @@ def test_animation_has_one_frame_for_each_save_asked_for(pair, tmp_path):
 
 
 def test_colours_belong_to_kinds_and_are_distinct(pair):
-    styles = plot._styles(
+    styles = plot.style.styles(
         ["gradient flow", "SGD, h = 1e-5", "SGD, h = 1e-3", "two-timescale limit", "mine", "reduced flow"]
     )
     colours = [to_hex(style["color"]) for style in styles]
@@ -170,3 +170,25 @@ def test_pictures_leave_no_global_state(pair):
 def test_what_cannot_be_drawn_is_refused(pair, draw, message):
     with pytest.raises(ValueError, match=message):
         draw(pair)
+
+
+def test_boxes_show_every_run():
+    values = {"exact": {"a": [1.0, 2.0, 4.0], "b": [0.1, np.nan, 3.0]}, "box": {"a": [1.0, 1.5, 2.0], "b": [1.0] * 3}}
+    full = {"a": np.array([True, False, True]), "b": np.array([True, True, False])}
+    figure = plot.boxes(values, label="error", reference=("floor", 0.05), filled=("good start", full))
+    (axes,) = figure.axes
+    assert axes.get_yscale() == "log"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["a", "b"]
+    dots = [np.asarray(drawn.get_offsets())[:, 1].tolist() for drawn in axes.collections]
+    assert dots == [[1.0, 2.0, 4.0], [0.1, 3.0], [1.0, 1.5, 2.0], [1.0] * 3]
+    hollow = [(np.asarray(drawn.get_facecolors())[:, :3] == 1).all(axis=1).tolist() for drawn in axes.collections]
+    assert hollow == [[False, True, False], [False, True], [False, True, False], [False, False, True]]
+    assert [note.get_text() for note in axes.texts] == ["1 not shown"]
+    assert labels(figure.legends[0]) == ["exact", "box", "floor", "good start"]
+
+
+def test_boxes_refuse_series_of_different_groups():
+    with pytest.raises(ValueError, match="same groups in every series"):
+        plot.boxes({"exact": {"a": [1.0]}, "box": {"b": [1.0]}}, label="error")
+    with pytest.raises(ValueError, match="same groups"):
+        plot.boxes({}, label="error")

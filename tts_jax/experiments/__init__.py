@@ -18,4 +18,6 @@ from .base import (
 )
 from .comparison import Comparison as Comparison, to_dataset as to_dataset
 from .presets import PRESETS as PRESETS, preset as preset
+from .sketches import Notation as Notation, ReducedSketch as ReducedSketch
 from .summary import Summary as Summary
+from .varying import VaryingEpsilon as VaryingEpsilon

@@ -20,6 +20,7 @@ from ..problems import Regression
 from ..simulate import simulate
 from ..targets import PiecewiseConstant
 from ..trajectory import Status, Trajectory
+from . import published
 from .base import AbstractExperiment, Evidence, Finding, Report, number, silent
 from .summary import DistanceSummary, DynamicsSummary, Summary
 
@@ -59,11 +60,11 @@ class Comparison(AbstractExperiment):
     """Save times are equidistant, or with a `first_save` geometric from there on and drawn on a log scale."""
     frame_every: int = 1
     """Saves for each frame of the animation."""
-    neurons: int = 20
-    eta: float = 4e-3
-    noise: float = 1.0
-    jumps: tuple[float, ...] = (0.2, 0.35, 0.5, 0.65, 0.8)
-    values: tuple[float, ...] = (1.0, 5.0, 1.0, 3.0, 1.0, 5.0)
+    neurons: int = published.NEURONS
+    eta: float = published.ETA
+    noise: float = published.NOISE
+    jumps: tuple[float, ...] = published.JUMPS
+    values: tuple[float, ...] = published.VALUES
 
     def __check_init__(self):
         for name in ("epsilon", "step_size", "slow_time", "eta"):
@@ -128,8 +129,8 @@ class Comparison(AbstractExperiment):
 
     @property
     def floor(self) -> float:
-        r"""The error of the best network with a neuron at each jump: $\eta \sum_i w_i^2 / 28$, w the heights."""
-        return self.eta * float(np.sum(np.diff(self.values) ** 2)) / 28
+        """The error that the width of the neurons leaves."""
+        return published.floor(self.eta, self.values)
 
     @property
     def neurons_per_piece(self) -> tuple[int, ...]:

@@ -1,55 +1,23 @@
-"""Pictures of trajectories.
-
-Every function returns a new `matplotlib.figure.Figure`, or writes one file, and touches no global state of Matplotlib:
-save a figure by `figure.savefig("risks.png", dpi=200)`; a notebook shows it by itself.
-
-The functions take `{label: trajectory}`. A label that names a kind of dynamics (SGD, flow, reduced, limit, diffusion)
-gets the colour of that kind, the same in every picture; the colours are those of Okabe and Ito (2008), safe for the
-colour-blind. A trajectory that failed says so in the legend.
-"""
+"""Pictures of trajectories: errors, functions, an animation."""
 
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from matplotlib import rc_context
 from matplotlib.animation import PillowWriter
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .networks import ShallowNetwork
-from .targets import PiecewiseConstant
-from .trajectory import Status, Trajectory
+from ..networks import ShallowNetwork
+from ..targets import PiecewiseConstant
+from ..trajectory import Status, Trajectory
+from .style import STYLE, TARGET, WIDTH, curve, draw_target, new_figure, styles
 
-WIDTH = 5.5
-"""Inches: the text width of a conference paper."""
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "legend.columnspacing": 1.2,
-    "legend.frameon": False,
-    "legend.handlelength": 1.5,
-}
-KINDS: dict[str, dict[str, Any]] = {
-    "reduced": {"color": "#CC79A7", "linestyle": ":"},
-    "diffusion": {"color": "#E69F00"},
-    "limit": {"color": "#009E73", "linestyle": (0, (5, 2.5)), "zorder": 3},
-    "sgd": {"color": "#D55E00", "linewidth": 1.0},
-    "flow": {"color": "#0072B2", "linewidth": 2.2, "zorder": 1.9},
-}
-OTHERS = [{"color": colour, "linewidth": 1.2} for colour in ("#56B4E9", "#000000", "#882255", "#999933")]
-TARGET: dict[str, Any] = {"color": "0.6", "linewidth": 2.5}
 DECADES = 6
 """So far below and above the error at the start an axis of errors reaches at most; zero lies below any."""
 
@@ -65,7 +33,7 @@ def risks(trajectories: Mapping[str, Trajectory], *, log_time: bool = False) -> 
     """
     _check(trajectories)
     with rc_context(STYLE):
-        figure = _figure(WIDTH, 2.9)
+        figure = new_figure(WIDTH, 2.9)
         handles = _draw_risks(figure.add_subplot(), trajectories, log_time)
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
@@ -92,10 +60,10 @@ def functions(
     rows = -(-len(shown) // columns)
     limits = _value_limits(trajectories, target, shown)
     with rc_context(STYLE):
-        figure = _figure(WIDTH, 0.6 + 1.4 * rows)
+        figure = new_figure(WIDTH, 0.6 + 1.4 * rows)
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, index in zip(panels.flat, shown, strict=False):
-            _draw_target(axes, target, limits)
+            draw_target(axes, target, limits)
             _draw_networks(axes, trajectories, index)
             axes.set_title(_time_label(saves[index]))
         for axes in panels.flat[len(shown) :]:
@@ -125,11 +93,11 @@ def animation(
     limits = _value_limits(trajectories, target, shown)
     writer = PillowWriter(fps=frames_per_second)
     with rc_context(STYLE):
-        figure = _figure(7.5, 2.9)
+        figure = new_figure(7.5, 2.9)
         left, right = figure.subplots(1, 2)
         handles = _handles(trajectories) + _draw_risks(right, trajectories, log_time)[len(trajectories) :]
         now = right.axvline(saves[0], color="0.3", linewidth=0.8)
-        _draw_target(left, target, limits)
+        draw_target(left, target, limits)
         left.set(xlabel="input x", ylabel="output f(x)")
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         with writer.saving(figure, os.fspath(path), dpi=100):
@@ -147,7 +115,7 @@ def _draw_risks(axes: Axes, trajectories: Mapping[str, Trajectory], log_time: bo
     """Draws, and returns the handles of a legend."""
     bottom, top = _error_limits([np.asarray(trajectory.risk) for trajectory in trajectories.values()])
     handles, beneath = [], ""
-    for (label, trajectory), style in zip(trajectories.items(), _styles(trajectories), strict=True):
+    for (label, trajectory), style in zip(trajectories.items(), styles(trajectories), strict=True):
         saves, error = np.asarray(trajectory.slow_time), np.asarray(trajectory.risk)
         handles += axes.plot(
             saves, np.clip(error, bottom / 10, top * 10), label=_legend_label(label, trajectory), **style
@@ -183,20 +151,14 @@ def _add_step_axis(axes: Axes, trajectories: Mapping[str, Trajectory]) -> None:
         top.set_xlabel("SGD step p = τ/(ε h)")
 
 
-def _draw_target(axes: Axes, target: PiecewiseConstant, limits: tuple[float, float]) -> None:
-    edges = np.concatenate([[0.0], np.asarray(target.jumps), [1.0]])
-    axes.stairs(np.asarray(target.values), edges, baseline=None, **TARGET)
-    axes.set(xlim=(0, 1), ylim=limits)
-
-
 def _draw_networks(axes: Axes, trajectories: Mapping[str, Trajectory], index: int) -> list[Artist]:
     """Draws one save, and returns what it drew. The dashes of different trajectories fill each other's gaps."""
     dash, gap = 4, 4 * max(len(trajectories) - 1, 1)
     low, high = axes.get_ylim()
     drawn: list[Artist] = []
-    for k, (trajectory, style) in enumerate(zip(trajectories.values(), _styles(trajectories), strict=True)):
+    for k, (trajectory, style) in enumerate(zip(trajectories.values(), styles(trajectories), strict=True)):
         network = trajectory.at(index)
-        x, y = _curve(network)
+        x, y = curve(network)
         drawn += axes.plot(x, np.clip(y, 2 * low - high, 2 * high - low), **style)
         positions = np.asarray(network.positions[:, 0])
         positions = positions[(positions >= 0) & (positions <= 1)]
@@ -209,53 +171,21 @@ def _handles(trajectories: Mapping[str, Trajectory]) -> list[Line2D]:
     """Of a legend of the functions."""
     networks = [
         Line2D([], [], label=_legend_label(label, trajectory), **style)
-        for (label, trajectory), style in zip(trajectories.items(), _styles(trajectories), strict=True)
+        for (label, trajectory), style in zip(trajectories.items(), styles(trajectories), strict=True)
     ]
     positions = Line2D([], [], color="0.3", linewidth=0.5, linestyle="--", label="positions")
     return [Line2D([], [], label="target", **TARGET), *networks, positions]
-
-
-def _curve(network: ShallowNetwork) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Points of the graph, with both sides of every kink."""
-    kinks = np.asarray(network.activation.kinks(network.positions[:, 0]))
-    kinks = np.clip(np.nan_to_num(kinks), 0, 1)
-    grid = np.linspace(0, 1, 401, dtype=kinks.dtype)
-    x = np.sort(np.concatenate([grid, kinks, np.nextafter(kinks, np.zeros_like(kinks))]))
-    return x, np.asarray(_evaluate(network, jnp.asarray(x)))
-
-
-@eqx.filter_jit
-def _evaluate(network: ShallowNetwork, x: Float[Array, " n"]) -> Float[Array, " n"]:
-    return jax.vmap(network)(x)
 
 
 def _value_limits(
     trajectories: Mapping[str, Trajectory], target: PiecewiseConstant, shown: Sequence[int]
 ) -> tuple[float, float]:
     """Room for all networks at all times, but for spikes beyond the range of the target on either side of it."""
-    values = np.concatenate(
-        [_curve(trajectory.at(index))[1] for index in shown for trajectory in trajectories.values()]
-    )
+    values = np.concatenate([curve(trajectory.at(index))[1] for index in shown for trajectory in trajectories.values()])
     low, high = float(min(target.values)), float(max(target.values))
     span = (high - low) or 1.0
     values = np.clip([low, high, *values[np.isfinite(values)]], low - span, high + span)
     return values.min() - 0.05 * span, values.max() + 0.05 * span
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _styles(labels: Iterable[str]) -> list[dict[str, Any]]:
-    """One for each label; the second of a kind, or an unknown kind, takes the next free colour."""
-    styles: list[dict[str, Any]] = []
-    for label in labels:
-        kinds = [style for kind, style in KINDS.items() if kind in label.lower()]
-        free = [style for style in (*kinds[:1], *OTHERS) if style not in styles]
-        styles.append(free[0] if free else OTHERS[-1])
-    return styles
 
 
 def _legend_label(label: str, trajectory: Trajectory) -> str:

@@ -1,0 +1,74 @@
+"""Figure 7: the same starts for every ratio, and an error that falls with it."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import tts_jax as tts
+from tts_jax import experiments
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    few = experiments.preset("varying-epsilon", seeds=4, epsilons=(0.3, 1.0), seed=7)
+    return few.run(tmp_path_factory.mktemp("varying"))
+
+
+def test_the_presets_are_the_papers():
+    paper = experiments.preset("varying-epsilon", "paper")
+    assert (paper.seeds, paper.step_size, paper.slow_time) == (20, 1e-5, 3.0)
+    assert [paper.steps(epsilon) for epsilon in paper.epsilons] == [30_000_000, 3_000_000, 300_000]
+    assert (paper.neurons, paper.eta, paper.noise) == (20, 4e-3, 1.0)
+
+
+def test_a_lane_is_the_run_that_simulate_gives(tmp_path):
+    """For 1,000 steps: later the dynamics amplifies rounding errors."""
+    short = experiments.preset("varying-epsilon", seeds=4, epsilons=(0.3, 1.0), seed=7, slow_time=0.01)
+    key = jax.random.key(9)
+    start = tts.ShallowNetwork.init(key, 20, tts.SmoothStep(4e-3))
+    problem = tts.Regression(tts.PiecewiseConstant([0.2, 0.35, 0.5, 0.65, 0.8], [1, 5, 1, 3, 1, 5]), noise=1.0)
+    alone = tts.simulate(tts.SGD(1.0, 1e-5), start, problem, [0.01], key=jax.random.fold_in(key, 2))
+    lanes = short.run(tmp_path).evidence.results
+    np.testing.assert_allclose(lanes[0, 1, 2], alone.risk[-1], rtol=1e-9)
+
+
+def test_final_errors_are_of_the_published_size(outcome):
+    """200 runs of an independent implementation at a ratio of 1 end between 0.493 and 1.478."""
+    exact, box = outcome.evidence.results
+    assert np.all((exact[1] > 0.493 / 1.5) & (exact[1] < 1.478 * 1.5))
+    assert np.median(exact[0]) < np.median(exact[1])
+    assert not np.array_equal(exact, box)
+
+
+def test_everything_is_written(outcome):
+    data = tts.load(outcome.folder / "errors.nc")
+    np.testing.assert_array_equal(data.error, outcome.evidence.results)
+    assert (data.status == "successful").all()
+    assert data.seed.values.tolist() == [7, 8, 9, 10]
+    np.testing.assert_array_equal(data.neurons_per_piece.sum("piece"), 20)
+    summary = json.loads((outcome.folder / "summary.json").read_text())
+    share = (data.neurons_per_piece.min("piece") >= 2).mean()
+    assert summary["share_with_two_neurons_in_every_piece"] == share
+    (table,) = summary["tables"]
+    assert [row[:3] for row in table["rows"]] == [
+        [arm, epsilon, steps]
+        for arm in ("exact gradient", "box gradient")
+        for epsilon, steps in (("0.3", "1,000,000"), ("1", "300,000"))
+    ]
+    assert table["rows"][1][5] == f"{np.median(outcome.evidence.results[0, 1]):.4g}"
+    assert {path.name for path in outcome.folder.iterdir()} == set(outcome.files)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": 0}, "seeds must be an integer of at least 1"),
+        ({"epsilons": (0.1, -1.0)}, "epsilons must be positive"),
+        ({"seed": 2**32}, "seeds must end below"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        experiments.preset("varying-epsilon", **changes)

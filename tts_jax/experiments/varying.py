@@ -1,0 +1,228 @@
+"""How small must the ratio be: SGD from many starts for each of several."""
+
+import concurrent.futures
+import os
+import pathlib
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt
+
+from .. import checks, plot
+from ..activations import SmoothStep
+from ..dynamics import SGD
+from ..networks import ShallowNetwork
+from ..problems import Regression
+from ..simulate import simulate
+from ..targets import PiecewiseConstant
+from ..trajectory import Status
+from . import published
+from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
+
+ARMS: dict[str, str | None] = {"exact gradient": None, "box gradient": "box"}
+"""The derivative of an activation in SGD: its own, or the box of the published code."""
+LANES = 64
+"""Starts in one compiled program."""
+
+
+class VaryingEpsilon(AbstractExperiment):
+    """SGD to a fixed slow time for each ratio `epsilon`, from `seeds` starts, with the exact and the box gradient.
+
+    Start and samples of the k-th run follow from `seed + k` alone, as in `Comparison`: they are the same for every
+    ratio and both gradients. Each start is taken as it is drawn. Writes
+
+    - `errors.png`, the final errors as boxes with every run as a dot
+    - `errors.nc`, all of them, with their status and the neurons in each piece of the target at the start
+
+    Raises `ValueError` for values that cannot be simulated.
+    """
+
+    seeds: int
+    epsilons: tuple[float, ...] = (0.01, 0.1, 1.0)
+    step_size: float = 1e-5
+    slow_time: float = 3.0
+    neurons: int = published.NEURONS
+    eta: float = published.ETA
+    noise: float = published.NOISE
+    jumps: tuple[float, ...] = published.JUMPS
+    values: tuple[float, ...] = published.VALUES
+
+    def __check_init__(self):
+        for name in ("step_size", "slow_time", "eta"):
+            checks.positive(name, getattr(self, name))
+        checks.positive("epsilons", np.asarray(self.epsilons))
+        checks.non_negative("noise", self.noise)
+        checks.count("neurons", self.neurons)
+        checks.count("seeds", self.seeds)
+        if checks.count("seed", self.seed, at_least=0) + self.seeds > 2**32:
+            raise ValueError(f"seeds must end below 2**32, got {self.seeds} from {self.seed} on")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "ε": ", ".join(map(number, self.epsilons)),
+            "h": number(self.step_size),
+            "slow time": number(self.slow_time),
+            "steps of SGD": ", ".join(number(self.steps(epsilon)) for epsilon in self.epsilons),
+            "repeats": number(self.seeds),
+            "neurons": number(self.neurons),
+            "η": number(self.eta),
+        }
+
+    def steps(self, epsilon: float) -> int:
+        return round(self.slow_time / (epsilon * self.step_size))
+
+    @property
+    def floor(self) -> float:
+        return published.floor(self.eta, self.values)
+
+    def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
+        errors, status = self._final_errors(report)
+        report("drawing", 0, 0)
+        per_piece = self._neurons_per_piece()
+        two_each = per_piece.min(axis=1) >= 2
+        self._draw(errors, two_each, folder)
+        self._save(errors, status, per_piece, folder)
+        share = f"{two_each.sum()} of {self.seeds} starts hold two neurons in every piece of the target"
+        return Evidence(
+            figures=("errors.png",),
+            findings=self._findings(errors),
+            tables=(self._quartiles(errors, status, share),),
+            files=("errors.nc",),
+            results=errors,
+            record={"share_with_two_neurons_in_every_piece": float(two_each.mean())},
+        )
+
+    def _final_errors(
+        self, report: Report
+    ) -> tuple[Float[np.ndarray, "arm epsilon seed"], Int[np.ndarray, "arm epsilon seed"]]:
+        """All lanes of both arms, the longest first, on all cores; NaN for a run that failed."""
+        shape = (len(ARMS), len(self.epsilons), self.seeds)
+        errors, status = np.full(shape, np.nan), np.zeros(shape, int)
+        ends = [*range(LANES, self.seeds, LANES), self.seeds]
+        jobs = [
+            _Job(arm, ratio, slice(first, end), self.steps(epsilon) * (end - first))
+            for ratio, epsilon in enumerate(self.epsilons)
+            for first, end in zip([0, *ends], ends, strict=False)
+            for arm in range(len(ARMS))
+        ]
+        jobs.sort(key=lambda job: -job.steps)
+        done, total = 0, sum(job.steps for job in jobs)
+        report("SGD", 0, 0)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            running = {pool.submit(self._run, job): job for job in jobs}
+            for future in concurrent.futures.as_completed(running):
+                job = running[future]
+                errors[job.arm, job.ratio, job.lanes], status[job.arm, job.ratio, job.lanes] = future.result()
+                done += job.steps
+                report("SGD", done, total)
+        return errors, status
+
+    def _run(self, job: "_Job") -> tuple[Float[Array, " lanes"], Int[Array, " lanes"]]:
+        problem = Regression(PiecewiseConstant(self.jumps, self.values), self.noise)
+        activation = SmoothStep(self.eta, surrogate=list(ARMS.values())[job.arm])
+        sgd = SGD(self.epsilons[job.ratio], self.step_size)
+        seeds = jnp.arange(self.seed, self.seed + self.seeds, dtype=jnp.uint32)[job.lanes]
+        return jax.block_until_ready(_train(sgd, activation, self.neurons, problem, jnp.array([self.slow_time]), seeds))
+
+    def _neurons_per_piece(self) -> Int[np.ndarray, "seed piece"]:
+        seeds = range(self.seed, self.seed + self.seeds)
+        starts = [ShallowNetwork.init(jax.random.key(seed), self.neurons, SmoothStep(self.eta)) for seed in seeds]
+        edges = [0.0, *self.jumps, 1.0]
+        return np.stack([np.histogram(start.positions, edges)[0] for start in starts])
+
+    def _draw(self, errors: Float[np.ndarray, "arm epsilon seed"], two_each: np.ndarray, folder: pathlib.Path) -> None:
+        groups = [f"ε = {number(epsilon)}" for epsilon in self.epsilons]
+        figure = plot.boxes(
+            {arm: dict(zip(groups, of_arm, strict=True)) for arm, of_arm in zip(ARMS, errors, strict=True)},
+            label=r"final error $\int_0^1 (f - f^*)^2\,dx$",
+            reference=("floor set by η", self.floor),
+            filled=("two neurons in every piece", dict.fromkeys(groups, two_each)),
+        )
+        figure.savefig(folder / "errors.png", dpi=200)
+
+    def _save(self, errors: np.ndarray, status: np.ndarray, per_piece: np.ndarray, folder: pathlib.Path) -> None:
+        import xarray
+
+        names = [member.name.lower() for member in Status]
+        xarray.Dataset(
+            {
+                "error": (("gradient", "epsilon", "seed"), errors, {"long_name": "int_0^1 (f - f*)^2 dx at the end"}),
+                "status": (("gradient", "epsilon", "seed"), np.asarray(names)[status]),
+                "neurons_per_piece": (("seed", "piece"), per_piece),
+            },
+            coords={
+                "gradient": list(ARMS),
+                "epsilon": list(self.epsilons),
+                "seed": np.arange(self.seed, self.seed + self.seeds),
+            },
+        ).to_netcdf(folder / "errors.nc", engine="scipy")
+
+    def _quartiles(self, errors: np.ndarray, status: np.ndarray, title: str) -> Table:
+        rows = tuple(
+            (
+                name,
+                number(epsilon),
+                number(self.steps(epsilon)),
+                *(number(float(quartile)) for quartile in np.nanpercentile(errors[arm, k], [0, 25, 50, 75, 100])),
+                number(int(np.sum(status[arm, k] != Status.SUCCESSFUL))),
+            )
+            for arm, name in enumerate(ARMS)
+            for k, epsilon in enumerate(self.epsilons)
+        )
+        quartiles = ("smallest", "quartile", "median", "quartile", "largest")
+        return Table(("", "ε", "steps", *quartiles, "failed"), rows, title)
+
+    def _findings(self, errors: np.ndarray) -> tuple[Finding, ...]:
+        """Ten times the floor is where success ends, as in `Comparison`."""
+        order = np.argsort(self.epsilons)
+        exact, box = np.nanmedian(errors, axis=2)[:, order]
+        ratios = np.asarray(self.epsilons)[order]
+        medians = ", ".join(f"{value:.4g} at ε = {ratio:g}" for value, ratio in zip(exact, ratios, strict=True))
+        floor = f"the floor set by η is {number(self.floor)}"
+        apart = float(np.max(np.maximum(exact / box, box / exact)))
+        return (
+            Finding(
+                "a small ε leads SGD to a global minimum",
+                f"median {medians}; {floor}",
+                bool(exact[0] < 10 * self.floor),
+            ),
+            Finding(
+                "ε = 1 leaves it in a local minimum, and the error grows with ε",
+                f"median {medians}",
+                bool(exact[-1] > 10 * self.floor and np.all(np.diff(exact) > 0)),
+            ),
+            Finding(
+                "the box in place of the derivative, as published, does not change the picture",
+                f"medians of the two differ by at most a factor {number(apart)}",
+                apart < 2,
+            ),
+        )
+
+
+class _Job(NamedTuple):
+    arm: int
+    ratio: int
+    lanes: slice
+    steps: int
+
+
+@eqx.filter_jit
+def _train(
+    sgd: SGD,
+    activation: SmoothStep,
+    neurons: int,
+    problem: Regression,
+    slow_times: Float[Array, " t"],
+    seeds: UInt[Array, " lanes"],
+) -> tuple[Float[Array, " lanes"], Int[Array, " lanes"]]:
+    def final(seed):
+        key = jax.random.key(seed)
+        start = ShallowNetwork.init(key, neurons, activation)
+        trajectory = simulate(sgd, start, problem, slow_times, key=jax.random.fold_in(key, 2))
+        return trajectory.risk[-1], trajectory.status
+
+    return jax.vmap(final)(seeds)

@@ -1,0 +1,92 @@
+"""Distributions side by side, with every run as a dot."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .style import STYLE, WIDTH, new_figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def boxes(
+    values: Mapping[str, Mapping[str, Sequence[float] | Float[Array | np.ndarray, " n"]]],
+    *,
+    label: str,
+    reference: tuple[str, float] | None = None,
+    filled: tuple[str, Mapping[str, Bool[np.ndarray, " n"]]] | None = None,
+) -> Figure:
+    """`{series: {group: values}}`: a box for each series in each group, on a log scale.
+
+    Boxes run from quartile to quartile with a line at the median; whiskers reach the last run within one and a half
+    times their length. Every run is a dot, at a place across the box that depends on its rank among the runs alone.
+    `reference` is a labelled horizontal line; `filled` says in words what a full dot means, and for each group which
+    are full. A value that is not positive and finite is no dot; how many there are stands above its box.
+
+    Raises `ValueError` where there is no series, or the groups of two series differ.
+    """
+    groups = list(next(iter(values.values()), {}))
+    if not groups or any(list(series) != groups for series in values.values()):
+        raise ValueError(
+            "boxes draws {series: {group: values}} with the same groups in every series, "
+            f"got groups {[list(series) for series in values.values()]}"
+        )
+    width = 0.7 / len(values)
+    with rc_context(STYLE):
+        figure = new_figure(WIDTH, 2.9)
+        axes = figure.add_subplot()
+        handles = []
+        for k, (series, by_group) in enumerate(values.items()):
+            colour = COLOURS[k % len(COLOURS)]
+            handles.append(Line2D([], [], color=colour, marker="s", linestyle="none", label=series))
+            for at, group in enumerate(groups):
+                full = None if filled is None else filled[1][group]
+                place = at + (k - (len(values) - 1) / 2) * width
+                _draw_box(axes, np.asarray(by_group[group]), place, width, colour, full)
+        if reference is not None:
+            name, level = reference
+            handles.append(axes.axhline(level, color="0.4", linewidth=0.8, linestyle="--", label=name, zorder=1))
+        if filled is not None:
+            handles.append(Line2D([], [], color="0.3", marker="o", markersize=3, linestyle="none", label=filled[0]))
+        axes.set(yscale="log", ylabel=label, xticks=range(len(groups)), xticklabels=groups)
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def _draw_box(
+    axes: Axes,
+    values: Float[np.ndarray, " n"],
+    place: float,
+    width: float,
+    colour: str,
+    full: Bool[np.ndarray, " n"] | None,
+) -> None:
+    shown = np.isfinite(values) & (values > 0)
+    lost = int(np.sum(~shown))
+    if lost:
+        axes.annotate(f"{lost} not shown", (place, 1.0), xycoords=("data", "axes fraction"), ha="center", va="top")
+    if lost == len(values):
+        return
+    line = {"color": colour, "linewidth": 1.0}
+    axes.boxplot(
+        values[shown],
+        positions=[place],
+        widths=0.8 * width,
+        showfliers=False,
+        manage_ticks=False,
+        boxprops=line,
+        whiskerprops=line,
+        capprops=line,
+        medianprops=line | {"linewidth": 1.8},
+    )
+    rank = np.argsort(np.argsort(values[shown]))
+    across = place + 0.6 * width * (np.modf(rank * 0.618)[0] - 0.5)  # golden ratio: neighbours lie apart
+    inside = np.full(int(np.sum(shown)), colour, object)
+    if full is not None:
+        inside[~full[shown]] = "white"
+    axes.scatter(across, values[shown], s=7, color=inside, edgecolors=colour, linewidths=0.5, zorder=3)
