@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint types
+.PHONY: setup demo reproduce test lint types browser
 
 setup: $(READY)
 
@@ -16,6 +16,15 @@ demo: setup
 	$(BIN)/tts-jax run same-step --profile paper --out out/same-step
 	@printf '\nThe figures of the paper, drawn anew:\n'
 	@ls -1 out/two-timescale/*.png out/two-timescale/*.gif out/same-step/*.png out/same-step/*.gif
+
+reproduce: setup
+	$(BIN)/tts-jax reproduce --profile paper --out out/reproduce
+
+# A test opens the page of `reproduce` in Chromium, and skips where there is none.
+browser:
+	@command -v chromium chromium-browser google-chrome google-chrome-stable || \
+	  { test "$$(id -u)" = 0 && command -v apt-get && apt-get update --quiet && apt-get install --yes --quiet chromium; } || \
+	  echo 'no Chromium, and it cannot be installed here: the test that needs it skips'
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile

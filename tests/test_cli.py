@@ -184,3 +184,20 @@ def test_the_installed_command_lists_the_experiments():
     listed = subprocess.run([command, "list"], capture_output=True, text=True, check=True, timeout=120)
     assert "two-timescale" in listed.stdout
     assert listed.stderr == ""
+
+
+def test_reproduce_prints_every_claim_and_the_page(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "figures_of_the_paper", lambda profile: [preset("notation", profile)])
+    code, text, progress = call("reproduce", "--out", str(tmp_path))
+    assert code == 0
+    assert "Figure 1 (notation, " in text
+    assert text.splitlines()[-1] == str(tmp_path / "index.html")
+    assert (tmp_path / "index.html").exists()
+    assert progress == "notation: drawing\n"
+
+
+def test_reproduce_refuses_an_unknown_profile(tmp_path):
+    code, text, error = call("reproduce", "--profile", "fast", "--out", str(tmp_path / "all"))
+    assert (code, text) == (2, "")
+    assert error == "tts-jax: there is no profile 'fast': choose one of quick, paper\n"
+    assert not (tmp_path / "all").exists()

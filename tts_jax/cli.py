@@ -1,4 +1,4 @@
-"""The command line: `tts-jax list`, `tts-jax run two-timescale`."""
+"""The command line: `tts-jax list`, `tts-jax run two-timescale`, `tts-jax reproduce`."""
 
 import abc
 import argparse
@@ -18,10 +18,11 @@ from rich.text import Text
 from typing_extensions import override
 
 from . import checks
-from .experiments import PRESETS, Outcome, Report, preset
+from .experiments import PRESETS, Outcome, Report, figures_of_the_paper, preset, reproduce
 from .trajectory import Status
 
 BAD_INPUT, INTERRUPTED = 2, 130
+PROFILES = "quick, or paper for the paper's own numbers (default: quick)"
 FAILURES = {status.name.lower() for status in Status} - {Status.SUCCESSFUL.name.lower()}
 
 
@@ -49,13 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="simulate an experiment and write its figures into a folder")
     run.set_defaults(command=_run)
     run.add_argument("name", metavar="NAME", help="an experiment of `tts-jax list`")
-    run.add_argument("--profile", default="quick", help="quick, or paper for the paper's own numbers (default: quick)")
+    run.add_argument("--profile", default="quick", help=PROFILES)
     run.add_argument("--seed", type=int, metavar="N", help="of the start and of the samples (default: 0)")
     run.add_argument("--epsilon", type=float, metavar="X", help="step size of the positions over that of the weights")
     run.add_argument("--neurons", type=int, metavar="M")
     run.add_argument("--step-size", type=float, metavar="H", help="of SGD")
     run.add_argument("--seeds", type=int, metavar="N", help="how many starts, where an experiment has several")
     run.add_argument("--out", metavar="DIR", help="where to write (default: out/NAME-PROFILE)")
+    again = commands.add_parser("reproduce", help="all figures of the paper, with a page that shows what was found")
+    again.set_defaults(command=_reproduce)
+    again.add_argument(
+        "--profile", default="quick", help="quick, or paper for the paper's own numbers (default: quick)"
+    )
+    again.add_argument("--out", metavar="DIR", default="out/reproduce", help="where to write (default: out/reproduce)")
     return parser
 
 
@@ -88,18 +95,42 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _reproduce(options: argparse.Namespace) -> int:
+    try:
+        experiments = figures_of_the_paper(options.profile)
+        folder = checks.writable_folder(options.out)
+    except ValueError as error:
+        print(f"tts-jax: {error}", file=sys.stderr)
+        return BAD_INPUT
+    console = _console()
+    with _reporting() as report:
+        reproduction = reproduce(experiments, folder, report)
+    for outcome in reproduction.outcomes:
+        console.print(
+            f"\n{outcome.experiment.shows} ({outcome.experiment.name}, {outcome.seconds:.1f} s)", soft_wrap=True
+        )
+        _print_findings(console, outcome)
+    console.print(f"\nDone in {reproduction.seconds:.1f} s; open this page in a browser:")
+    console.print(str(reproduction.page), soft_wrap=True)
+    return 0
+
+
 def _print(console: Console, outcome: Outcome) -> None:
     for measured in outcome.evidence.tables:
         table = Table(*measured.heading, title=measured.title or None, box=box.SIMPLE)
         for row in measured.rows:
             table.add_row(*(Text(cell, "bold red" if cell in FAILURES else "") for cell in row))
         console.print(table)
-    for finding in outcome.evidence.findings:
-        verdict = Text("yes" if finding.holds else "NO", "bold green" if finding.holds else "bold red")
-        console.print(Text.assemble(finding.claim, ": ", verdict, f" ({finding.measured})"), soft_wrap=True)
+    _print_findings(console, outcome)
     console.print(f"\nDone in {outcome.seconds:.1f} s:")
     for name in outcome.files:
         console.print(str(outcome.folder / name), soft_wrap=True)
+
+
+def _print_findings(console: Console, outcome: Outcome) -> None:
+    for finding in outcome.evidence.findings:
+        verdict = Text("yes" if finding.holds else "NO", "bold green" if finding.holds else "bold red")
+        console.print(Text.assemble(finding.claim, ": ", verdict, f" ({finding.measured})"), soft_wrap=True)
 
 
 def _console(stderr: bool = False) -> Console:

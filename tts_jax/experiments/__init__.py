@@ -18,6 +18,11 @@ from .base import (
 )
 from .comparison import Comparison as Comparison, to_dataset as to_dataset
 from .presets import PRESETS as PRESETS, preset as preset
+from .reproduce import (
+    Reproduction as Reproduction,
+    figures_of_the_paper as figures_of_the_paper,
+    reproduce as reproduce,
+)
 from .sketches import Notation as Notation, ReducedSketch as ReducedSketch
 from .summary import Summary as Summary
 from .varying import VaryingEpsilon as VaryingEpsilon

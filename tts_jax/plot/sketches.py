@@ -103,7 +103,7 @@ def _span_width(axes: Axes, network: ShallowNetwork, eta: float, level: float) -
     loneliest = positions[int(np.argmax(others.min(axis=1)))]
     axes.axvspan(loneliest - eta / 2, loneliest + eta / 2, color=COLOUR, alpha=0.12, linewidth=0)
     axes.annotate("", (loneliest - eta / 2, level), (loneliest + eta / 2, level), arrowprops=DIMENSION)
-    axes.annotate(r"$\eta$", (loneliest, level), (4, 3), textcoords="offset points")
+    axes.annotate(r"$\eta$", (loneliest + eta / 2, level), (3, 0), textcoords="offset points", va="center")
 
 
 def moves(trajectory: Trajectory, velocities: Float[Array | np.ndarray, "t m"], target: PiecewiseConstant) -> Figure:

@@ -1,0 +1,125 @@
+"""All figures in one folder, and a page that a browser can show."""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from matplotlib.figure import Figure
+
+from tts_jax import experiments
+from tts_jax.experiments import Evidence, Finding, Table
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--virtual-time-budget=10000",
+    "--dump-dom",
+)
+
+
+class Square(experiments.AbstractExperiment):
+    """Stands for an experiment that takes long."""
+
+    side: float = 2.0
+
+    @property
+    def settings(self):
+        return {"side": f"{self.side:g}"}
+
+    def measure(self, folder, report):
+        report("measuring", 0, 0)
+        Figure(figsize=(self.side, self.side)).savefig(folder / "square.png", dpi=10)
+        return Evidence(
+            figures=("square.png",),
+            findings=(Finding("sides < 3 | all", "2 & no more", self.side < 3),),
+            tables=(Table(("side", "area"), (("2", "4"),), "a <table>"),),
+        )
+
+
+@pytest.fixture(scope="module")
+def reports():
+    return []
+
+
+@pytest.fixture(scope="module")
+def reproduction(tmp_path_factory, reports):
+    small, large = (
+        Square(f"square-{side:g}", "quick", f"Figure {side:g}", "a square", side=side) for side in (2.0, 3.0)
+    )
+    folder = tmp_path_factory.mktemp("all") / "with a space"
+    notation = experiments.preset("notation")
+    return experiments.reproduce([notation, small, large], folder, lambda *report: reports.append(report))
+
+
+def test_every_figure_of_the_paper_has_an_experiment_in_both_profiles():
+    for profile in ("quick", "paper"):
+        chosen = experiments.figures_of_the_paper(profile)
+        shown = " ".join(experiment.shows for experiment in chosen)
+        assert {int(number) for number in re.findall(r"\d+", shown)} >= {1, 2, 3, 4, 5, 7}
+        assert {experiment.profile for experiment in chosen} == {profile}
+    with pytest.raises(ValueError, match="no profile 'fast'"):
+        experiments.figures_of_the_paper("fast")
+
+
+def test_the_page_says_what_was_found(reproduction):
+    page = reproduction.page.read_text()
+    assert "sides &lt; 3 | all" in page
+    assert "2 &amp; no more" in page
+    assert "a &lt;table&gt;" in page
+    assert (page.count('class="yes"'), page.count('class="no"')) == (1, 1)
+    assert re.findall(r"<th>side</th><td>(\d)</td>", page) == ["2", "3"]
+    links = re.findall(r'(?:src|href)="(?!http|#)([^"]*)"', page)
+    assert links
+    assert all((reproduction.folder / link).is_file() for link in links)
+
+
+def test_the_table_and_the_json_have_a_row_for_each_claim(reproduction):
+    rows = (reproduction.folder / "table.md").read_text().splitlines()[2:]
+    assert [row.count(" | ") for row in rows] == [4, 4, 4]
+    assert [row.split(" | ")[3] for row in rows] == ["yes", "yes", "**no**"]
+    assert r"sides < 3 \| all" in rows[1]
+    written = json.loads((reproduction.folder / "reproduction.json").read_text())
+    assert [row["name"] for row in written] == ["notation", "square-2", "square-3"]
+    assert [finding["holds"] for row in written for finding in row["findings"]] == [True, False]
+
+
+def test_reports_name_their_experiment(reproduction, reports):
+    assert [phase for phase, _, _ in reports][-2:] == ["square-2: measuring", "square-3: measuring"]
+
+
+def test_a_summary_is_the_configuration_and_the_evidence(reproduction):
+    outcome = reproduction.outcomes[1]
+    summary = json.loads((outcome.folder / "summary.json").read_text())
+    assert summary["configuration"] == dataclasses.asdict(outcome.experiment)
+    assert summary["files"] == ["square.png", "summary.json"]
+    assert summary["findings"] == [{"claim": "sides < 3 | all", "measured": "2 & no more", "holds": True}]
+
+
+def test_a_table_has_full_rows():
+    with pytest.raises(ValueError, match="every row must have the 2 cells"):
+        Table(("a", "b"), (("1",),))
+
+
+def test_a_browser_shows_every_image(reproduction, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine: `make browser` installs it")
+    check = (
+        "<script>addEventListener('load', () => document.body.append('seen: ' + "
+        "[...document.images].map(image => image.complete && image.naturalWidth).join(' ') + ';'))</script></body>"
+    )
+    watched = reproduction.folder / "watched.html"
+    watched.write_text(reproduction.page.read_text().replace("</body>", check))
+    command = [browser, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", watched.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    (widths,) = re.findall(r"seen: ([\d ]*);", shown)
+    assert list(map(int, widths.split())) == [1100, 20, 30]

@@ -1,0 +1,79 @@
+"""Every figure of the paper in one folder, with a page that shows each beside what was found."""
+
+import json
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+import equinox as eqx
+
+from .. import checks
+from .base import AbstractExperiment, Outcome, Report, silent
+from .page import html_page, markdown_table
+from .presets import PRESETS
+from .provenance import Provenance
+
+
+class Reproduction(eqx.Module):
+    folder: pathlib.Path
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def page(self) -> pathlib.Path:
+        return self.folder / "index.html"
+
+    @property
+    def seconds(self) -> float:
+        return sum(outcome.seconds for outcome in self.outcomes)
+
+
+def figures_of_the_paper(profile: str = "quick") -> tuple[AbstractExperiment, ...]:
+    """The experiments that stand behind a figure of the paper, in its order.
+
+    Raises `ValueError` for an unknown profile.
+    """
+    profiles = list(dict.fromkeys(experiment.profile for experiment in PRESETS))
+    if profile not in profiles:
+        raise ValueError(f"there is no profile {profile!r}: choose one of {', '.join(profiles)}")
+    chosen = [experiment for experiment in PRESETS if experiment.profile == profile and "Figure" in experiment.shows]
+    return tuple(sorted(chosen, key=lambda experiment: [int(n) for n in re.findall(r"\d+", experiment.shows)]))
+
+
+def reproduce(
+    experiments: Sequence[AbstractExperiment], out: str | os.PathLike[str], report: Report | None = None
+) -> Reproduction:
+    """Runs one experiment after the other, each into a folder of its own name in `out`, and writes beside them
+
+    - `index.html`, each figure beside its settings, the claims, what was measured, and the time it took
+    - `table.md`, the same without figures, and `reproduction.json`, for programs
+
+    All three are written anew after each experiment. Raises `ValueError` where the folder cannot be written into.
+    """
+    folder = checks.writable_folder(out)
+    report = report or silent
+    provenance = Provenance.here()
+    outcomes: list[Outcome] = []
+    for experiment in experiments:
+
+        def named(phase: str, done: int, total: int, name: str = experiment.name) -> None:
+            report(f"{name}: {phase}", done, total)
+
+        outcomes.append(experiment.run(folder / experiment.name, named))
+        (folder / "index.html").write_text(html_page(outcomes, provenance))
+        (folder / "table.md").write_text(markdown_table(outcomes))
+        (folder / "reproduction.json").write_text(json.dumps([_row(outcome) for outcome in outcomes], indent=2) + "\n")
+    return Reproduction(folder, tuple(outcomes))
+
+
+def _row(outcome: Outcome) -> dict[str, object]:
+    return {
+        "name": outcome.experiment.name,
+        "profile": outcome.experiment.profile,
+        "shows": outcome.experiment.shows,
+        "findings": [
+            {"claim": finding.claim, "measured": finding.measured, "holds": finding.holds}
+            for finding in outcome.evidence.findings
+        ],
+        "seconds": outcome.seconds,
+    }
