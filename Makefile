@@ -22,8 +22,10 @@ reproduce: setup
 
 # A test opens the page of `reproduce` in Chromium, and skips where there is none.
 browser:
-	@command -v chromium chromium-browser google-chrome google-chrome-stable || \
-	  { test "$$(id -u)" = 0 && command -v apt-get && apt-get update --quiet && apt-get install --yes --quiet chromium; } || \
+	@for browser in chromium chromium-browser google-chrome google-chrome-stable; do \
+	  command -v $$browser && exit 0; \
+	done; \
+	{ test "$$(id -u)" = 0 && apt-get update --quiet && apt-get install --yes --quiet chromium; } || \
 	  echo 'no Chromium, and it cannot be installed here: the test that needs it skips'
 
 test: setup
