@@ -16,8 +16,12 @@ from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
 
 import tts_jax as tts
+from tts_jax.dynamics.base import timescale_labels
+from tts_jax.dynamics.flow import _is_mild, equation
+from tts_jax.dynamics.matrix_free import FactoredFastBlock, spectral_radius
 from tts_jax.dynamics.structured import EliminatedWeights
 from tts_jax.networks import trainable
+from tts_jax.solvers import Rodas5P
 
 PAPER_TIMES = {"1": 10.0, "0.01": 3.0, "2e-05": 0.035}
 DECAY = 1e-13
@@ -315,7 +319,60 @@ def test_which_solver(perceptron):
     model, problem = reference.build(reference.small_case())
     assert method(model, problem, slow=lambda m: m.weights) == "Rodas5P, dense Jacobian"
     wide = eqx.nn.MLP(1, "scalar", 171, 1, key=jax.random.key(0))
-    assert method(wide, perceptron[1], slow=first_layer) == "Tsit5"
+    assert method(wide, perceptron[1], slow=first_layer) == "Rodas5P, matrix-free"
+    labels = timescale_labels(wide, first_layer)
+    for epsilon, mild in ((1.0, True), (1e-7, False)):
+        flow = tts.GradientFlow(epsilon, slow=first_layer)
+        assert _is_mild(flow, wide, perceptron[1], labels, jnp.asarray(1.0)) == mild
+        assert equation(flow, wide, perceptron[1], labels, mild).method == ("Tsit5" if mild else "Rodas5P, matrix-free")
+
+
+# Without a matrix.
+
+
+@pytest.mark.parametrize("factored", [np.array([2, 3, 5]), np.zeros(0, int)], ids=["block", "diagonal"])
+def test_conjugate_gradients_solve_the_shifted_system(factored):
+    rng = np.random.default_rng(0)
+    root, right, is_fast = rng.normal(size=(6, 6)), rng.normal(size=6), np.isin(np.arange(6), [2, 3, 5])
+    hessian = root @ root.T - 0.2 * np.eye(6)
+
+    def solve(epsilon, shift):
+        mobility = jnp.where(is_fast, 1 / epsilon, 1.0)
+        linear = FactoredFastBlock(lambda args: mobility, factored)
+        field = lambda t, y, args: -mobility * (jnp.asarray(hessian) @ y)  # noqa: E731
+        return linear.solve(linear.factor(field, 0.0, jnp.zeros(6), None, jnp.asarray(shift)), jnp.asarray(right))
+
+    for epsilon, shift in itertools.product([1.0, 1e-6], [1.0, 1e4]):
+        mobility = np.where(is_fast, 1 / epsilon, 1.0)
+        want = np.linalg.solve(shift * np.eye(6) + mobility[:, None] * hessian, right)
+        np.testing.assert_allclose(solve(epsilon, shift), want, atol=1e-9 * np.max(np.abs(want)))
+    assert np.linalg.eigvalsh(hessian)[0] < -1e-2
+    assert np.isnan(solve(1.0, 1e-3)).all()
+
+
+def test_spectral_radius():
+    matrix = np.diag([-7.0, 2.0, 0.5])
+    assert spectral_radius(lambda t, y, args: jnp.asarray(matrix) @ y, jnp.ones(3), None) == pytest.approx(7, rel=1e-6)
+
+
+def test_matrix_free_flow(perceptron):
+    """It is for larger models: here one whose answer SciPy knows, the output layer fast, and its derivative."""
+    fast = np.arange(6, 10)
+    linear = FactoredFastBlock(lambda args: jnp.where(np.arange(10) < 6, 1.0, 1 / args[0]), fast)
+    solver = Rodas5P(linear, autonomous=True)
+
+    def run(epsilon):
+        flow = tts.GradientFlow(epsilon, slow=first_layer, solver=solver, rtol=1e-9, atol=1e-9)
+        got = tts.simulate(flow, *perceptron, PERCEPTRON_TIMES)
+        return got.risk[-1], got
+
+    got = reference.quick(lambda: run(jnp.asarray(0.02))[1])
+    want = perceptron_radau(*perceptron, 0.02)
+    assert reference.largest_difference(leaves(got), want) < 1e-6
+    assert got.stats.steps < 300
+    risk = reference.quick_jit(jax.value_and_grad(lambda epsilon: run(epsilon)[0]))
+    difference = (risk(0.02001)[0] - risk(0.01999)[0]) / 2e-5
+    np.testing.assert_allclose(risk(0.02)[1], difference, rtol=1e-6)
 
 
 # Where epsilon acts.

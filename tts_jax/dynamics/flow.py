@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import diffrax
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
@@ -18,10 +20,15 @@ from ..solvers import DenseJacobian, Rodas5P
 from ..trajectory import Trajectory, risk_and_status
 from . import structured
 from .base import AbstractDynamics, refuse_samples, timescale_labels, two_timescale
+from .matrix_free import FactoredFastBlock, spectral_radius
 from .ode import Integration, integrate
 
 DENSE = 512
-"""Up to this many parameters the Jacobian is factored; beyond, the solver is explicit."""
+"""Up to this many parameters a Jacobian is factored."""
+TSIT5_STABLE = 3.3
+"""Where the stability region of Tsit5 ends on the negative axis."""
+EXPLICIT = 10_000
+"""Up to this many steps, as stability demands them, an explicit solver costs less than a matrix-free implicit one."""
 
 
 class GradientFlow(AbstractDynamics):
@@ -33,10 +40,13 @@ class GradientFlow(AbstractDynamics):
     stiff solver, for any `epsilon` from 1 to 1e-9.
 
     Without a `solver`, a one-dimensional `ShallowNetwork` of `SmoothStep` neurons on a `Regression` is solved by
-    `Rodas5P` with the closed-form Hessian, any other model of up to 512 parameters by `Rodas5P` with a Jacobian by
-    automatic differentiation, and a larger one by `diffrax.Tsit5`, which is explicit. `stats.method` says which. Any
-    Diffrax solver can be given; one without an error estimate (`diffrax.Euler()`) steps from one save time to the
-    next.
+    `Rodas5P` with the closed-form Hessian, and any other model of up to 512 parameters by `Rodas5P` with a Jacobian by
+    automatic differentiation. A larger model is solved by `Rodas5P` without a matrix: conjugate gradients on
+    Hessian-vector products, preconditioned by the block of the fast parameters where it has up to 512 rows. It is
+    solved by `diffrax.Tsit5`, which is explicit, where the Jacobian at the start has a spectral radius for which 10,000
+    steps are stable up to the last save time (not under `jit` or `vmap`, where this is not known). `stats.method` says
+    which. Any Diffrax solver can be given; one without an error estimate (`diffrax.Euler()`) steps from one save time
+    to the next.
 
     The default tolerances on the local error are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough
     picture only. Near `epsilon = 1` some starts pass close to saddle points, which amplify any error. `max_steps`
@@ -85,7 +95,8 @@ class GradientFlow(AbstractDynamics):
         progress: Callable[[int, int], None] | None,
     ) -> Trajectory:
         refuse_samples(self, samples)
-        return _solve(self, model, problem, timescale_labels(model, self.slow), slow_times)
+        labels = timescale_labels(model, self.slow)
+        return _solve(self, model, problem, labels, slow_times, _is_mild(self, model, problem, labels, slow_times[-1]))
 
 
 class Equation(NamedTuple):
@@ -100,8 +111,10 @@ class Equation(NamedTuple):
     """The solver in words."""
 
 
-def equation(flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels: PyTree[str]) -> Equation:
-    """The equation, and the solver that suits it."""
+def equation(
+    flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels: PyTree[str], mild: bool = False
+) -> Equation:
+    """The equation, and the solver that suits it; `mild` where it is known not to be very stiff."""
     params, fixed = eqx.partition(model, trainable(model))
     closed_form = structured.applies(model, problem, labels)
     if closed_form:
@@ -129,16 +142,46 @@ def equation(flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels
         solver, method = Rodas5P(linear, autonomous=True), "Rodas5P, closed-form Hessian"
     elif len(y0) <= DENSE:
         solver, method = Rodas5P(DenseJacobian(), autonomous=True), "Rodas5P, dense Jacobian"
-    else:
+    elif mild:
         solver, method = diffrax.Tsit5(), "Tsit5"
+    else:
+        sizes = jax.tree.map(lambda label, leaf: np.full(leaf.size, label == "fast"), labels, params)
+        is_fast = np.concatenate(jax.tree.leaves(sizes))
+        fast = np.flatnonzero(is_fast) if is_fast.sum() <= DENSE else np.zeros(0, int)
+        linear = FactoredFastBlock(lambda args: jnp.where(is_fast, 1 / args[0], 1.0), fast)
+        solver, method = Rodas5P(linear, autonomous=True), "Rodas5P, matrix-free"
     return Equation(velocity, y0, (flow.epsilon, fixed, problem), model_at, solver, method)
+
+
+def _is_mild(
+    flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels: PyTree[str], end: Float[Array, ""]
+) -> bool:
+    """Whether a large model, of which nothing is traced, is worth an explicit solver."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, trainable(model))))
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((flow, model, problem, end)))
+    if flow.solver is not None or size <= DENSE or structured.applies(model, problem, labels) or traced:
+        return False
+    return bool(end * _spectral_radius(flow, model, problem, labels) < EXPLICIT * TSIT5_STABLE)
+
+
+@eqx.filter_jit
+def _spectral_radius(
+    flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels: PyTree[str]
+) -> Float[Array, ""]:
+    field, y0, args, *_ = equation(flow, model, problem, labels)
+    return spectral_radius(field, y0, args)
 
 
 @eqx.filter_jit
 def _solve(
-    flow: GradientFlow, model: PyTree, problem: AbstractProblem, labels: PyTree[str], slow_times: Float[Array, " t"]
+    flow: GradientFlow,
+    model: PyTree,
+    problem: AbstractProblem,
+    labels: PyTree[str],
+    slow_times: Float[Array, " t"],
+    mild: bool,
 ) -> Trajectory:
-    field, y0, args, model_at, solver, method = equation(flow, model, problem, labels)
+    field, y0, args, model_at, solver, method = equation(flow, model, problem, labels, mild)
     states, status, stats = integrate(
         field, y0, args, slow_times, solver, flow.integration, 1e-2 * flow.epsilon, method
     )
