@@ -48,7 +48,7 @@ def test_small_case_against_least_squares(ridge):
     case = reference.small_case()
     got = reduced_flow(case, ridge=ridge)
     assert got.status == tts.Status.SUCCESSFUL
-    assert got.stats.method == "Rodas5P, dense Jacobian"
+    assert got.stats.method == "Rodas5P, closed-form Jacobian"
     assert got.fast_time is None
     assert got.step is None
     want = least_squares_path(lambda t, u: weights_and_velocity(case, u, ridge)[1], case.positions)

@@ -4,11 +4,14 @@ import abc
 import argparse
 import contextlib
 import datetime
+import os
+import pathlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+import equinox._errors
 import jax
 from rich import box
 from rich.console import Console
@@ -27,14 +30,31 @@ FAILURES = {status.name.lower() for status in Status} - {Status.SUCCESSFUL.name.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line in 64-bit, and returns its exit code: 2 for bad input, before any long work."""
+    """Runs the command line in 64-bit, and returns its exit code: 2 for bad input, before any long work.
+
+    Compiled programs are kept in `$XDG_CACHE_HOME/tts_jax` (by default `~/.cache/tts_jax`) from one run to the next,
+    or where `JAX_COMPILATION_CACHE_DIR` says.
+    """
     jax.config.update("jax_enable_x64", True)
+    _keep_compiled_programs()
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
     except KeyboardInterrupt:
         print("tts-jax: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _keep_compiled_programs() -> None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home, "tts_jax")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if "EQX_ON_ERROR" not in os.environ:
+        # By default Diffrax checks its save times in a call back to Python, and JAX caches no program that has one.
+        # `checks.slow_times` has made the same check by then. Equinox reads the variable on import, too early for us.
+        vars(equinox._errors)["EQX_ON_ERROR"] = "nan"
 
 
 class _Parser(argparse.ArgumentParser):
