@@ -1,5 +1,6 @@
 """SGD against the published run, the same formulas in NumPy, finite differences and the rate of its convergence."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import reference
 
 import tts_jax as tts
 from tts_jax.dynamics import sgd as module
+from tts_jax.dynamics.stream import steps_in_block
 from tts_jax.problems import AbstractProblem
 
 EPSILONS = ("1", "0.01", "2e-05")
@@ -201,7 +203,7 @@ def test_optimizers_see_the_gradient_and_epsilon_acts_after_them(optimizer, fast
 
 # The stream of samples.
 
-STEPS = 2500  # two blocks and a part of a third
+STEPS = 2500  # some blocks and a part of one
 KEY = 11
 SEEDS = 64
 
@@ -229,20 +231,54 @@ def test_save_times_change_nothing(stream):
     np.testing.assert_array_equal(early, want[[1, 2, 2, 2]])
 
 
-def test_step_p_draws_from_the_key_folded_with_p(stream):
+def test_a_block_of_steps_draws_from_the_key_folded_with_its_index(stream):
     """So a stream that is drawn beforehand gives the same run; another key another."""
+    length = steps_in_block(3)
 
     @reference.quick_jit
     @jax.vmap
-    def draw(p):
-        return small_problem().sample(jax.random.fold_in(jax.random.key(KEY), p), 3)
+    def draw(block):
+        return small_problem().sample(jax.random.fold_in(jax.random.key(KEY), block), 3 * length)
 
-    samples = draw(jnp.arange(STEPS))
+    drawn = draw(jnp.arange(-(-STEPS // length)))
+    samples = [part.reshape(-1, 3, *part.shape[2:])[:STEPS] for part in drawn]
     assert samples[0].shape == (STEPS, 3, 1)
-    replayed = reference.quick(lambda: stream_run(stream.step, key=0, samples=samples))
+    replayed = reference.quick(lambda: stream_run(stream.step, key=0, samples=tuple(samples)))
     np.testing.assert_allclose(reference.states(replayed), reference.states(stream), rtol=0, atol=1e-12)
     other = stream_run([0, 100, 1024, STEPS], key=KEY + 1)
     assert np.min(np.abs(reference.states(other)[1] - reference.states(stream)[1])) > 1e-9
+
+
+def test_closed_form_steps_are_those_of_automatic_differentiation(stream):
+    """`ForwardMode` and an optimiser of one's own take the derivative of the loss; alone the closed form is taken."""
+    for options in ({"adjoint": diffrax.ForwardMode()}, {"optimizer": optax.sgd(H)}):
+        dynamics = tts.SGD(0.01, H, batch_size=3, **options)
+        run = tts.simulate(dynamics, small_network(), small_problem(), stream.slow_time, key=jax.random.key(KEY))
+        np.testing.assert_allclose(reference.states(run), reference.states(stream), rtol=0, atol=1e-12)
+
+
+def test_runs_that_differ_in_everything_are_the_single_runs():
+    """Under two levels of `vmap`: key, epsilon, step size, width, noise, start; one of them longer, one diverging."""
+
+    def run(key, epsilon, h, eta, noise, shift):
+        target = tts.PiecewiseConstant(CASE.jumps, CASE.values + shift)
+        model, problem = network(jnp.asarray(SMALL) + shift, eta), tts.Regression(target, noise)
+        return tts.simulate(tts.SGD(epsilon, h), model, problem, [0.0, 1e-5, 6e-3], key=key)
+
+    keys = jax.random.split(jax.random.key(5), 3)
+    epsilon, h, eta = jnp.array([0.01, 0.02]), jnp.array([1e-3, 2e-3, 1e4]), jnp.array([0.1, 0.2, 0.3])
+    noise, shift = jnp.array([0.0, 0.5]), jnp.array([0.0, 0.01, 0.02])
+    inner = jax.vmap(run, (0, None, 0, 0, None, 0))
+    runs = reference.quick_jit(jax.vmap(inner, (None, 0, None, None, 0, None)))(keys, epsilon, h, eta, noise, shift)
+    single = reference.quick_jit(run)
+    assert set(np.ravel(runs.stats.steps)) == {0, 150, 300, 600}
+    for j in range(2):
+        for k in range(3):
+            alone = single(keys[k], epsilon[j], h[k], eta[k], noise[j], shift[k])
+            together = jax.tree.map(lambda leaf, j=j, k=k: leaf[j, k], eqx.filter(runs, eqx.is_array))
+            assert together.stats.steps == alone.stats.steps
+            assert together.status == alone.status
+            np.testing.assert_allclose(reference.states(together), reference.states(alone), rtol=0, atol=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -277,8 +313,9 @@ def test_progress_changes_nothing(stream, monkeypatch):
     assert np.diff([0, *done]).max() <= 700
 
 
-def test_sample_count_is_the_batch_size():
-    """A problem is asked for `batch_size` samples, no matter how many steps are drawn together."""
+@pytest.mark.parametrize("batch_size", [5, 10_000])
+def test_samples_of_a_block(batch_size):
+    """A problem is asked for whole batches, a few hundred samples at a time or one batch."""
 
     class Counting(AbstractProblem):
         sizes: list = eqx.field(static=True)
@@ -297,9 +334,11 @@ def test_sample_count_is_the_batch_size():
             raise NotImplementedError
 
     sizes = []
-    dynamics, key = tts.SGD(0.01, H, batch_size=5), jax.random.key(0)
+    dynamics, key = tts.SGD(0.01, H, batch_size=batch_size), jax.random.key(0)
     eqx.filter_eval_shape(lambda: tts.simulate(dynamics, small_network(), Counting(sizes), [1e-5], key=key))
-    assert set(sizes) == {5}
+    assert set(sizes) == {batch_size * steps_in_block(batch_size)}
+    assert min(sizes) >= batch_size
+    assert max(sizes) <= max(512, batch_size)
 
 
 # Convergence to the flow.

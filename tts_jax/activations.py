@@ -74,6 +74,12 @@ class SmoothStep(AbstractActivation):
         s = z / self.eta
         return _box_step(s) if self.surrogate == "box" else _step(s)
 
+    def value_and_slope(self, z: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """The value, and the derivative or its surrogate, from one window; `eta` and `z` broadcast."""
+        s = z * (1 / self.eta)
+        slope = jnp.where(jnp.abs(s) <= 0.5, 1.0, 0.0).astype(s.dtype) if self.surrogate == "box" else _step_slope(s)
+        return _step_value(s), slope * (1 / self.eta)
+
     @override
     def kinks(self, positions: Float[Array, " m"]) -> Float[Array, " k"]:
         return jnp.concatenate([positions + shift * self.eta for shift in (-0.5, 0.0, 0.5)])

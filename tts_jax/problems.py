@@ -131,8 +131,8 @@ class Regression(AbstractProblem):
         """`x` has shape (n, d), `y` shape (n,)."""
         dimension = len(self.components)
         if self.noise_law is None:
-            draws = jax.random.uniform(key, (n, dimension + 1), float)
-            x, noise = draws[:, :dimension], 2 * draws[:, dimension] - 1
+            *coordinates, noise = jax.random.uniform(key, (dimension + 1, n), float)
+            x, noise = jnp.stack(coordinates, axis=1), 2 * noise - 1
         else:
             input_key, noise_key = jax.random.split(key)
             x = jax.random.uniform(input_key, (n, dimension), float)
