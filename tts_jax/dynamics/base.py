@@ -61,7 +61,9 @@ Optimizer = optax.GradientTransformation | tuple[optax.GradientTransformation, o
 """For both groups of leaves, or one for the fast and one for the slow leaves."""
 
 
-def two_timescale(optimizer: Optimizer, epsilon: Float[Array, ""], labels: PyTree[str]) -> optax.GradientTransformation:
+def two_timescale(
+    optimizer: Optimizer, epsilon: Float[Array, "*runs"], labels: PyTree[str]
+) -> optax.GradientTransformation:
     """Each group of leaves by its optimiser, the updates of the slow group times `epsilon`."""
     # A GradientTransformation is a tuple of two, too.
     fast, slow = (optimizer, optimizer) if isinstance(optimizer, optax.GradientTransformation) else optimizer

@@ -90,7 +90,7 @@ def _(residuals, cotangent, perturbed, moving, first, last):
     del residuals, perturbed
     end, pullback = eqx.filter_vjp(lambda moving: moving[0].advance(moving[1], first, last), moving)
     cotangent = jax.tree.map(
-        lambda leaf, known: jnp.zeros_like(leaf) if known is None else known,
+        lambda leaf, known: jnp.zeros_like(leaf) if known is None and leaf is not None else known,
         end,
         cotangent,
         is_leaf=lambda leaf: leaf is None,

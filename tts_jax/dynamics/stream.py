@@ -21,11 +21,13 @@ def steps_in_block(batch_size: int) -> int:
 
 
 class AbstractStream(eqx.Module):
-    """Batches in blocks of steps, counted from step 0; `length` steps are a block."""
+    """Batches in blocks of steps, counted from step 0."""
+
+    batch_size: eqx.AbstractVar[int]
 
     @property
-    @abc.abstractmethod
-    def length(self) -> int: ...
+    def length(self) -> int:
+        return steps_in_block(self.batch_size)
 
     @abc.abstractmethod
     def block(self, index: Int[Array, ""]) -> tuple[Float[Array, "steps batch ..."], Num[Array, "steps batch ..."]]:
@@ -39,11 +41,6 @@ class Fresh(AbstractStream):
     key: Key[Array, ""]
     batch_size: int = eqx.field(static=True)
 
-    @property
-    @override
-    def length(self) -> int:
-        return steps_in_block(self.batch_size)
-
     @override
     def block(self, index):
         drawn = self.problem.sample(jax.random.fold_in(self.key, index), self.length * self.batch_size)
@@ -55,6 +52,7 @@ class Replay(AbstractStream):
 
     x: Float[Array, "steps batch ..."]
     y: Num[Array, "steps batch ..."]
+    batch_size: int = eqx.field(static=True)
 
     @classmethod
     def of(cls, samples: tuple[ArrayLike, ArrayLike], batch_size: int, steps: np.ndarray | None) -> "Replay":
@@ -71,12 +69,7 @@ class Replay(AbstractStream):
                 f"the last save time needs {steps[-1]} steps, but samples has {len(x)} rows: "
                 "give more samples or end earlier"
             )
-        return cls(x, y)
-
-    @property
-    @override
-    def length(self) -> int:
-        return steps_in_block(self.x.shape[1])
+        return cls(x, y, batch_size)
 
     @override
     def block(self, index):
