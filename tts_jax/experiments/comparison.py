@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import pathlib
 import time
 from collections.abc import Mapping
@@ -180,9 +181,10 @@ def _measure(
     _, compile_seconds = seconds(one_step, silent)
     report(name, 0, 0)
     trajectory, run_seconds = seconds(times, lambda done, total: report(name, done, total))
+    error = float(trajectory.risk[-1])
     return trajectory, DynamicsSummary(
         name=name,
-        final_error=float(trajectory.risk[-1]),
+        final_error=error if math.isfinite(error) else math.nan,
         status=Status(int(trajectory.status)).name.lower(),
         steps=int(trajectory.stats.steps),
         rejected=int(trajectory.stats.rejected),
