@@ -11,6 +11,7 @@ from .dynamics import (
     TwoTimescaleLimit as TwoTimescaleLimit,
 )
 from .networks import ShallowNetwork as ShallowNetwork
+from .norm_dataset import NormDataset as NormDataset
 from .problems import Dataset as Dataset, Regression as Regression
 from .simulate import simulate as simulate
 from .store import load as load

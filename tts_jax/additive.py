@@ -150,6 +150,8 @@ def _each(f: Callable[..., Any], components: Components, *arrays: Float[Array, "
     """`f` of each component with its entry along the leading axis; compiled once where all are of one form."""
     shapes = [jax.tree.map(jnp.shape, part) for part in components]
     if all(shape == shapes[0] for shape in shapes) and len({jax.tree.structure(part) for part in components}) == 1:
-        return jax.vmap(f)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *components), *arrays)
+        # One after the other: under `vmap` each would take both branches of the closed forms.
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *components)
+        return jax.lax.map(lambda one: f(*one), (stacked, *arrays))
     results = [f(part, *(array[i] for array in arrays)) for i, part in enumerate(components)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)

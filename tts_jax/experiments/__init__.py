@@ -17,6 +17,7 @@ from .base import (
     number as number,
 )
 from .comparison import Comparison as Comparison, to_dataset as to_dataset
+from .finite_data import FiniteData as FiniteData
 from .presets import PRESETS as PRESETS, preset as preset
 from .reproduce import (
     Reproduction as Reproduction,

@@ -9,6 +9,7 @@ from typing import Any
 
 from .base import AbstractExperiment
 from .comparison import Comparison
+from .finite_data import FiniteData
 from .sketches import Notation, ReducedSketch
 from .varying import VaryingEpsilon
 
@@ -60,6 +61,31 @@ REDUCED_SKETCH = ReducedSketch(
     times=(0.0, 0.01, 0.05),
     seed=2,
 )
+ADDITIVE_2D = FiniteData(
+    name="additive-2d",
+    profile="paper",
+    shows="Figure 6",
+    description="in the plane, slow positions line up with the steps of an additive target (Figure 6)",
+    dimension=2,
+    points=1000,
+    repeats=20,
+)
+ADDITIVE_10D = dataclasses.replace(
+    ADDITIVE_2D,
+    name="additive-10d",
+    shows="the appendix",
+    description="the same in ten dimensions, with 10,000 points (appendix)",
+    dimension=10,
+    points=10_000,
+)
+RELU = dataclasses.replace(
+    ADDITIVE_2D,
+    name="relu",
+    shows="the appendix",
+    description="ReLU neurons find the kinks of a piecewise linear target (appendix)",
+    dimension=1,
+    eta=None,
+)
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
     NOTATION,
@@ -73,6 +99,12 @@ PRESETS: tuple[AbstractExperiment, ...] = (
     # At a step size of 1e-4 the noise of SGD multiplies the errors by 2 to 7: fewer starts are the honest shortcut.
     dataclasses.replace(VARYING_EPSILON, profile="quick", seeds=6),
     VARYING_EPSILON,
+    dataclasses.replace(ADDITIVE_2D, profile="quick"),
+    ADDITIVE_2D,
+    dataclasses.replace(ADDITIVE_10D, profile="quick", points=1000, repeats=4),
+    ADDITIVE_10D,
+    dataclasses.replace(RELU, profile="quick"),
+    RELU,
 )
 
 
