@@ -133,7 +133,7 @@ class FiniteData(AbstractExperiment):
 
     def _descend(self, key: Key[Array, ""], epsilon: Float[Array, ""]) -> Trajectory:
         dynamics = SGD(epsilon, self.step_size, batch_size=None)
-        return simulate(dynamics, self.start(key), self.data(key), epsilon * self.step_size * self.steps)
+        return simulate(dynamics, self.start(key), self.data(key), epsilon * (self.step_size * self.steps))
 
     def _flow(self, key: Key[Array, ""], epsilon: Float[Array, ""], slow_times: Float[Array, " t"]) -> Trajectory:
         dynamics = GradientFlow(epsilon, rtol=1e-8, atol=1e-8)
