@@ -1,7 +1,7 @@
 """tts_jax: the dynamics of training when layers learn at different speeds."""
 
 from . import diagnostics as diagnostics, experiments as experiments, plot as plot
-from .activations import Heaviside as Heaviside, ReLU as ReLU, SmoothStep as SmoothStep
+from .activations import Erf as Erf, Heaviside as Heaviside, ReLU as ReLU, SmoothStep as SmoothStep
 from .batch import run_each as run_each
 from .distance import distance as distance
 from .dynamics import (
@@ -10,7 +10,8 @@ from .dynamics import (
     ReducedFlow as ReducedFlow,
     TwoTimescaleLimit as TwoTimescaleLimit,
 )
-from .networks import ShallowNetwork as ShallowNetwork
+from .gaussian import GaussianRegression as GaussianRegression
+from .networks import PerceptronNetwork as PerceptronNetwork, ShallowNetwork as ShallowNetwork
 from .norm_dataset import NormDataset as NormDataset
 from .problems import Dataset as Dataset, Regression as Regression
 from .simulate import simulate as simulate

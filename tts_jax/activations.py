@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Real
 from typing_extensions import override
 
 from . import checks
+from .kernels import arc_cosine, arc_sine
 
 
 class AbstractActivation(eqx.Module):
@@ -27,6 +28,17 @@ class AbstractActivation(eqx.Module):
         """Where `x -> activation(x - u)` changes its polynomial, for each position; between, its degree is `degree`."""
 
     degree: eqx.AbstractClassVar[int]
+
+
+class AbstractGaussianActivation(eqx.Module):
+    """A scalar function whose products have a known mean over Gaussian inputs."""
+
+    @abc.abstractmethod
+    def __call__(self, z: Float[Array, "..."]) -> Float[Array, "..."]: ...
+
+    @abc.abstractmethod
+    def kernel(self, w: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, ""]:
+        r"""$E\,\phi(w \cdot x)\,\phi(v \cdot x)$ for $x \sim N(0, I_d)$."""
 
 
 class Overlap(NamedTuple):
@@ -137,7 +149,7 @@ class Heaviside(AbstractActivation):
         return positions
 
 
-class ReLU(AbstractActivation):
+class ReLU(AbstractActivation, AbstractGaussianActivation):
     """`max(z, 0)`."""
 
     degree = 1
@@ -149,6 +161,22 @@ class ReLU(AbstractActivation):
     @override
     def kinks(self, positions: Float[Array, " m"]) -> Float[Array, " k"]:
         return positions
+
+    @override
+    def kernel(self, w: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, ""]:
+        return arc_cosine(w, v)
+
+
+class Erf(AbstractGaussianActivation):
+    """The error function `erf(z)`; scale the directions by `2**-0.5` for `erf(z / 2**0.5)`."""
+
+    @override
+    def __call__(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jax.scipy.special.erf(z)
+
+    @override
+    def kernel(self, w: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, ""]:
+        return arc_sine(w, v)
 
 
 # sigma in units of its width. Branches are chosen by `where(z <= 0, ...)`, never by `abs`, so that automatic

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 
 from . import checks
-from .activations import AbstractActivation
+from .activations import AbstractActivation, AbstractGaussianActivation
 
 
 class ShallowNetwork(eqx.Module):
@@ -64,6 +64,48 @@ class ShallowNetwork(eqx.Module):
     def __call__(self, x: Float[Array, " d"] | Float[Array, ""]) -> Float[Array, ""]:
         output = jnp.sum(self.weights * self.activation(x - self.positions))
         return output if self.bias is None else self.bias + output
+
+
+class PerceptronNetwork(eqx.Module):
+    r"""$f(x) = \sum_{j=1}^m a_j\,\phi(w_j \cdot x)$ for $x \in R^d$.
+
+    `weights` $a$ has shape (m,), `directions` $w$ shape (m, d). The directions are its slow leaves. The activation is
+    one with a kernel for Gaussian inputs, `ReLU` or `Erf`.
+
+    Raises `ValueError` where the shapes do not fit.
+    """
+
+    weights: Float[Array, "*t m"]
+    directions: Float[Array, "*t m d"]
+    activation: AbstractGaussianActivation
+
+    def __check_init__(self):
+        if jnp.ndim(self.directions) < 2 or jnp.shape(self.weights) != jnp.shape(self.directions)[:-1]:
+            raise ValueError(
+                "weights must have shape (neurons,) and directions shape (neurons, inputs), "
+                f"got {jnp.shape(self.weights)} and {jnp.shape(self.directions)}"
+            )
+
+    @classmethod
+    def init(
+        cls, key: Key[Array, ""], neurons: int, inputs: int, activation: AbstractGaussianActivation
+    ) -> "PerceptronNetwork":
+        """A start: weights i.i.d. N(0, 1/neurons), directions i.i.d. N(0, 1/inputs)."""
+        m, d = checks.count("neurons", neurons), checks.count("inputs", inputs)
+        weight_key, direction_key = jax.random.split(key)
+        return cls(
+            jax.random.normal(weight_key, (m,), float) / m**0.5,
+            jax.random.normal(direction_key, (m, d), float) / d**0.5,
+            activation,
+        )
+
+    @property
+    def slow(self) -> PyTree:
+        """The leaves that move slowly where a dynamics is not told otherwise."""
+        return self.directions
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return self.weights @ self.activation(self.directions @ x)
 
 
 def linear_weights(model: ShallowNetwork) -> Float[Array, " n"]:
