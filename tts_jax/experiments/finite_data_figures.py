@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..networks import ShallowNetwork
-from ..plot import KINDS, STYLE, TARGET, WIDTH
+from ..plot.style import KINDS, STYLE, TARGET, WIDTH, new_figure
 from ..targets import AbstractTarget, Additive
 from ..trajectory import Trajectory
 from .base import number
@@ -33,7 +32,7 @@ def losses(same: "Arm", slow: "Arm", budgets: tuple[int, int]) -> Figure:
         (f"{long:,} steps each", [(same, long), (slow, long)]),
     ]
     with rc_context(STYLE):
-        figure = _figure(2.5)
+        figure = new_figure(WIDTH, 2.5)
         panels = figure.subplots(1, 3, sharey=True)
         for axes, (title, pairs) in zip(panels, groups, strict=True):
             for place, (arm, steps) in enumerate(pairs):
@@ -53,7 +52,7 @@ def positions(same: "Arm", slow: "Arm", budgets: tuple[int, int], target: Abstra
     x = np.linspace(0, 1, 201)
     grid = jnp.asarray(np.stack(np.meshgrid(x, x), axis=-1))
     with rc_context(STYLE):
-        figure = _figure(3.8)
+        figure = new_figure(WIDTH, 3.8)
         panels = figure.subplots(2, 3, sharex=True, sharey=True)
         for row, kind in zip(panels, ("descent", "flow"), strict=True):
             for axes, (title, network) in zip(row, _moments(same, slow, budgets, kind), strict=True):
@@ -82,7 +81,7 @@ def functions(same: "Arm", slow: "Arm", budgets: tuple[int, int], target: Abstra
     x = jnp.linspace(0, 1, 401)
     descent, flow = (_moments(same, slow, budgets, kind) for kind in ("descent", "flow"))
     with rc_context(STYLE):
-        figure = _figure(2.4)
+        figure = new_figure(WIDTH, 2.4)
         panels = figure.subplots(1, 3)
         for axes, (title, network), (_, exact) in zip(panels, descent, flow, strict=True):
             axes.plot(x, target(x), **TARGET)
@@ -135,9 +134,3 @@ def _box(axes: Axes, place: float, values: np.ndarray, colour: str) -> None:
     )
     spread = np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else np.zeros(1)
     axes.plot(place + spread, values, ".", color=colour, markersize=2.5, alpha=0.6)
-
-
-def _figure(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
