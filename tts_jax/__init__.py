@@ -15,6 +15,7 @@ from .networks import PerceptronNetwork as PerceptronNetwork, ShallowNetwork as 
 from .norm_dataset import NormDataset as NormDataset
 from .problems import Dataset as Dataset, Regression as Regression
 from .simulate import simulate as simulate
+from .smooth import SmoothTarget as SmoothTarget, teacher as teacher
 from .store import load as load
 from .targets import Additive as Additive, PiecewiseConstant as PiecewiseConstant, PiecewiseLinear as PiecewiseLinear
 from .trajectory import Stats as Stats, Status as Status, Trajectory as Trajectory
