@@ -11,7 +11,7 @@ from PIL import Image
 
 from tts_jax import experiments, store
 from tts_jax.distance import distance
-from tts_jax.experiments.provenance import Provenance
+from tts_jax.provenance import Provenance
 from tts_jax.trajectory import over_time
 
 SMALL = {"step_size": 1e-2, "saves": 6, "panels": (0.0, 0.035), "frame_every": 4}
@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, re
 
 
 def test_provenance_outside_a_repository_has_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setattr("tts_jax.experiments.provenance.__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setattr("tts_jax.provenance.__file__", str(tmp_path / "provenance.py"))
     assert Provenance.here().commit is None
 
 

@@ -17,5 +17,6 @@ from .problems import Dataset as Dataset, Regression as Regression
 from .simulate import simulate as simulate
 from .smooth import SmoothTarget as SmoothTarget, teacher as teacher
 from .store import load as load
+from .sweep import sweep as sweep
 from .targets import Additive as Additive, PiecewiseConstant as PiecewiseConstant, PiecewiseLinear as PiecewiseLinear
 from .trajectory import Stats as Stats, Status as Status, Trajectory as Trajectory
