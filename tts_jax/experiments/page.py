@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from ..provenance import Provenance
 from .base import Finding, Outcome, Table
-from .provenance import Provenance
 
 STYLE = """
 :root { --ink: #1c1c1c; --soft: #5f6368; --line: #d9dce0; --yes: #00694b; --no: #b3261e; --paper: #fff; }

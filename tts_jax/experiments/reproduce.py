@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import equinox as eqx
 
 from .. import checks
+from ..provenance import Provenance
 from .base import AbstractExperiment, Outcome, Report, silent
 from .page import html_page, markdown_table
 from .presets import PRESETS
-from .provenance import Provenance
 
 
 class Reproduction(eqx.Module):
