@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from . import checks
+from . import checks, cli_sweep
 from .experiments import PRESETS, Outcome, Report, figures_of_the_paper, preset, reproduce
 from .trajectory import Status
 
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "--profile", default="quick", help="quick, or paper for the paper's own numbers (default: quick)"
     )
     again.add_argument("--out", metavar="DIR", default="out/reproduce", help="where to write (default: out/reproduce)")
+    cli_sweep.add_to(commands)
     return parser
 
 
