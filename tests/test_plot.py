@@ -192,3 +192,9 @@ def test_boxes_refuse_series_of_different_groups():
         plot.boxes({"exact": {"a": [1.0]}, "box": {"b": [1.0]}}, label="error")
     with pytest.raises(ValueError, match="same groups"):
         plot.boxes({}, label="error")
+
+
+def test_the_risk_of_another_model_is_no_integral_over_the_interval(pair):
+    other = dataclasses.replace(pair["SGD"], model=(jnp.zeros(len(TIMES)),))
+    (axes,) = plot.risks({"ratio 0.1": other}).axes
+    assert axes.get_ylabel() == "risk"

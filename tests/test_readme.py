@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import jax
 import jax.numpy as jnp
 
 import tts_jax as tts
@@ -22,3 +23,16 @@ def test_example():
     assert all(run.status == tts.Status.SUCCESSFUL for run in (flow, sgd, limit))
     assert jnp.max(tts.distance(flow, sgd)[1:]) < 0.3
     assert limit.risk[-1] < 1e-12 < flow.risk[-1] < sgd.risk[-1] < 0.05
+
+
+def test_a_table_and_a_perceptron(monkeypatch, tmp_path):
+    example = next(
+        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "read_csv" in block
+    )
+    csv = README.parent / "examples" / "measurements.csv"
+    names = {"tts": tts, "jax": jax, "jnp": jnp}
+    monkeypatch.chdir(tmp_path)
+    exec(example.replace("examples/measurements.csv", str(csv)), names)
+    slower = [float(run.risk[-1]) for run in names["runs"].values()]
+    assert slower == sorted(slower, reverse=True)  # in slow time, a smaller ratio is further
+    assert (tmp_path / "risks.png").exists()

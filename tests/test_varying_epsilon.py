@@ -5,6 +5,8 @@ import json
 import jax
 import numpy as np
 import pytest
+import reference
+from scipy import stats
 
 import tts_jax as tts
 from tts_jax import experiments
@@ -40,6 +42,12 @@ def test_final_errors_are_of_the_published_size(outcome):
     assert np.all((exact[1] > 0.493 / 1.5) & (exact[1] < 1.478 * 1.5))
     assert np.median(exact[0]) < np.median(exact[1])
     assert not np.array_equal(exact, box)
+
+
+def test_final_errors_are_distributed_as_those_of_an_independent_implementation(outcome):
+    published = reference.load("fig7")
+    for arm, name in enumerate(("exact", "box")):
+        assert stats.ks_2samp(outcome.evidence.results[arm, 1], published[f"eps1_{name}"]).pvalue > 0.01
 
 
 def test_everything_is_written(outcome):

@@ -17,7 +17,7 @@ TWO_TIMESCALE = Comparison(
     name="two-timescale",
     profile="paper",
     shows="Figures 3 and 4",
-    description="with slow positions, SGD follows the two-timescale limit to a global minimum (Figures 3 and 4)",
+    description="with slow positions, SGD follows the two-timescale limit to a global minimum",
     epsilon=2e-5,
     step_size=1e-5,
     slow_time=0.035,
@@ -29,7 +29,7 @@ SAME_STEP = Comparison(
     name="same-step",
     profile="paper",
     shows="Figure 5",
-    description="from the same start, with one step size for both layers, SGD misses the global minimum (Figure 5)",
+    description="from the same start, with one step size for both layers, SGD misses the global minimum",
     epsilon=1.0,
     step_size=1e-5,
     slow_time=10.0,
@@ -42,7 +42,7 @@ VARYING_EPSILON = VaryingEpsilon(
     name="varying-epsilon",
     profile="paper",
     shows="Figure 7",
-    description="the smaller the ratio, the closer SGD comes to a global minimum, over many starts (Figure 7)",
+    description="the smaller the ratio, the closer SGD comes to a global minimum, over many starts",
     seeds=20,
 )
 # The seeds of both sketches are the first whose positions lie far enough apart to be told apart in print.
@@ -50,14 +50,14 @@ NOTATION = Notation(
     name="notation",
     profile="paper",
     shows="Figure 1",
-    description="the symbols: target, network, jumps, positions, width (Figure 1)",
+    description="the symbols: target, network, jumps, positions, width",
     seed=1,
 )
 REDUCED_SKETCH = ReducedSketch(
     name="reduced-sketch",
     profile="paper",
     shows="Figure 2",
-    description="in the limit the two neurons beside a jump move towards it (Figure 2)",
+    description="in the limit the two neurons beside a jump move towards it",
     times=(0.0, 0.01, 0.05),
     seed=2,
 )

@@ -1,7 +1,7 @@
 """Pictures of trajectories and of their errors.
 
 Every function returns a new `matplotlib.figure.Figure`, or writes one file, and touches no global state of Matplotlib:
-save a figure by `figure.savefig("risks.png", dpi=200)`; a notebook shows it by itself.
+save a figure by `figure.savefig("risks.png", dpi=200)`; a notebook shows it after `%matplotlib inline`.
 
 Most take `{label: trajectory}`. A label that names a kind of dynamics (SGD, flow, reduced, limit, diffusion)
 gets the colour of that kind, the same in every picture; the colours are those of Okabe and Ito (2008), safe for the
