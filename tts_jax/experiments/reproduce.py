@@ -36,8 +36,9 @@ def figures_of_the_paper(profile: str = "quick") -> tuple[AbstractExperiment, ..
     profiles = list(dict.fromkeys(experiment.profile for experiment in PRESETS))
     if profile not in profiles:
         raise ValueError(f"there is no profile {profile!r}: choose one of {', '.join(profiles)}")
-    chosen = [experiment for experiment in PRESETS if experiment.profile == profile and "Figure" in experiment.shows]
-    return tuple(sorted(chosen, key=lambda experiment: [int(n) for n in re.findall(r"\d+", experiment.shows)]))
+    of_the_paper = re.compile("Figure|appendix")
+    chosen = [each for each in PRESETS if each.profile == profile and of_the_paper.search(each.shows)]
+    return tuple(sorted(chosen, key=lambda each: [int(n) for n in re.findall(r"\d+", each.shows)] or [99]))
 
 
 def reproduce(
