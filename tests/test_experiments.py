@@ -11,6 +11,7 @@ from PIL import Image
 
 from tts_jax import experiments, store
 from tts_jax.distance import distance
+from tts_jax.dynamics import sgd
 from tts_jax.provenance import Provenance
 from tts_jax.trajectory import over_time
 
@@ -94,6 +95,25 @@ def test_the_same_seed_is_the_same_start_in_both_experiments():
 def test_what_cannot_be_run_is_refused(name, profile, changes, message):
     with pytest.raises(ValueError, match=message):
         experiments.preset(name, profile, **changes)
+
+
+def test_an_interrupted_run_goes_on(outcome, monkeypatch, tmp_path):
+    monkeypatch.setattr(sgd, "CHUNK", 2**16)
+    small, seen = experiments.preset("two-timescale", **SMALL), []
+
+    def interrupt(phase, done, total):
+        if done > 2**16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small.run(tmp_path, interrupt)
+    assert len(list(tmp_path.glob("*.checkpoint"))) == 1
+    again = small.run(tmp_path, lambda phase, done, total: seen.append(done))
+    assert min(filter(None, seen)) > 2**16
+    assert not list(tmp_path.glob("*.checkpoint"))
+    got, want = (run.evidence.results.trajectories["SGD"] for run in (again, outcome))
+    np.testing.assert_array_equal(got.model.positions, want.model.positions)
+    np.testing.assert_array_equal(got.risk, want.risk)
 
 
 def test_all_dynamics_start_alike_and_share_their_save_times(outcome):

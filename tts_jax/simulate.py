@@ -1,5 +1,6 @@
 """The verb: a dynamics moves a model on a problem."""
 
+import os
 from collections.abc import Callable, Sequence
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Key, PyTree, Real
 
 from . import checks
 from .dynamics.base import AbstractDynamics
+from .dynamics.sgd import SGD
 from .problems import AbstractProblem
 from .trajectory import Trajectory
 
@@ -22,6 +24,7 @@ def simulate(
     key: Key[Array, ""] | None = None,
     samples: tuple[ArrayLike, ArrayLike] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Trajectory:
     r"""Train `model` on `problem` by `dynamics` from slow time 0, and save it at `slow_times`.
 
@@ -29,13 +32,23 @@ def simulate(
     of a stochastic dynamics; `samples=(x, y)` replays a given stream instead, one row per step. `progress(done,
     total)` is called from the host now and then in long runs, with the numbers of steps.
 
-    The same call works under `jax.jit`, `jax.vmap` and automatic differentiation (without `progress`).
+    `checkpoint` is a file for SGD runs of hours: the state after every `tts_jax.dynamics.sgd.CHUNK` steps. A process
+    that was killed goes on where it was written last when the same call is made again, and ends bit for bit as an
+    undisturbed one does; a finished run is read from it.
+
+    The same call works under `jax.jit`, `jax.vmap` and automatic differentiation (without `progress` and `checkpoint`).
 
     Raises `ValueError`, before any long work, for save times that decrease or are negative, for a model that the
-    problem or the dynamics cannot treat, and for a missing `key`. A numerical failure raises nothing: see
-    `Trajectory.status`.
+    problem or the dynamics cannot treat, for a missing `key`, and for a `checkpoint` of another configuration. A
+    numerical failure raises nothing: see `Trajectory.status`.
     """
     times = checks.slow_times(slow_times)
     model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
     problem.check(model)
+    if checkpoint is not None:
+        if not isinstance(dynamics, SGD):
+            raise ValueError(f"checkpoint is for SGD, got {type(dynamics).__name__}: leave it out")
+        return dynamics.run(
+            *(model, problem, times), key=key, samples=samples, progress=progress, checkpoint=checkpoint
+        )
     return dynamics.run(model, problem, times, key=key, samples=samples, progress=progress)

@@ -1,5 +1,6 @@
 """Stochastic gradient descent at two time scales."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,12 @@ from ..problems import AbstractProblem
 from ..trajectory import Stats, Status, Trajectory, risk_and_status
 from . import lanes
 from .base import AbstractDynamics, Optimizer, timescale_labels
+from .checkpoint import Checkpoint
 from .descent import Descent, State, is_finite
 from .stream import AbstractStream, Fresh, Replay
 
 CHUNK = 2**20
-"""Steps between two reports of progress."""
+"""Steps between two reports of progress, and two checkpoints."""
 
 
 class SGD(AbstractDynamics):
@@ -100,6 +102,7 @@ class SGD(AbstractDynamics):
         key: Key[Array, ""] | None,
         samples: tuple[ArrayLike, ArrayLike] | None,
         progress: Callable[[int, int], None] | None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> Trajectory:
         labels = timescale_labels(model, self.slow)
         steps = self._steps(slow_times)
@@ -107,9 +110,14 @@ class SGD(AbstractDynamics):
         stream = self._stream(problem, steps, key, samples)
         descent = Descent(self.epsilon, self.step_size, self.optimizer, self.adjoint, problem, stream, fixed, labels)
         start = descent.start(params)
-        saved, end = (
-            _save_at(descent, start, steps) if progress is None else _report_at(descent, start, steps, progress)
-        )
+        if checkpoint is not None and any(
+            isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((descent, start, steps))
+        ):
+            raise ValueError("checkpoint is for one run at a time: call simulate outside of jax.jit and jax.vmap")
+        if progress is None and checkpoint is None:
+            saved, end = _save_at(descent, start, steps)
+        else:
+            saved, end = _from_host(descent, start, steps, progress, checkpoint)
         stacked = eqx.combine(saved, fixed)
         status = jnp.where(is_finite(end.params), Status.SUCCESSFUL, Status.DIVERGED)
         risk, status = risk_and_status(problem, stacked, status)
@@ -174,19 +182,42 @@ def _save_at(descent: Descent, start: State, steps: Int[Array, " t"]) -> tuple[P
     return saved, end
 
 
-def _report_at(
-    descent: Descent, start: State, steps: Int[Array, " t"], progress: Callable[[int, int], None]
+def _from_host(
+    descent: Descent,
+    start: State,
+    steps: Int[Array, " t"],
+    progress: Callable[[int, int], None] | None,
+    checkpoint: str | os.PathLike[str] | None,
 ) -> tuple[PyTree, State]:
     """The same, from the host chunk by chunk."""
-    at, state, saved, total = 0, start, [], int(steps[-1])
-    for last in steps.tolist():
+    saved = jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), start.params)
+    carry = np.array(0), start, saved
+    file = None if checkpoint is None else Checkpoint(checkpoint, (descent, start, steps))
+    carry = (file and file.read(carry)) or carry
+    at, state, total = int(carry[0]), carry[1], int(steps[-1])
+    history = [jax.tree.map(lambda leaf, i=i: leaf[i], carry[2]) for i in range(len(jax.tree.leaves(carry[2])[0]))]
+
+    def stacked():
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *history) if history else saved
+
+    def write():
+        if file is not None:
+            file.write((np.array(at), state, stacked()))
+
+    finished = len(history) == len(steps)
+    for last in steps.tolist()[len(history) :]:
         while at < last:
-            chunk_end = min(last, at + CHUNK)
+            chunk_end = min(last, (at // CHUNK + 1) * CHUNK)
             state = jax.block_until_ready(_advance_compiled(descent, state, jnp.asarray(at), jnp.asarray(chunk_end)))
             at = chunk_end
-            progress(at, total)
-        saved.append(state.params)
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *saved), state
+            if at % CHUNK == 0:
+                write()
+            if progress is not None:
+                progress(at, total)
+        history.append(state.params)
+    if not finished:
+        write()
+    return stacked(), state
 
 
 _advance_compiled = eqx.filter_jit(_advance)

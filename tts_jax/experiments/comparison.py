@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key
 from .. import checks, plot
 from ..activations import SmoothStep
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, TwoTimescaleLimit
+from ..dynamics.checkpoint import fingerprint
 from ..networks import ShallowNetwork
 from ..problems import Regression
 from ..simulate import simulate
@@ -141,12 +142,14 @@ class Comparison(AbstractExperiment):
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
         trajectories, measured = {}, []
+        checkpoint = folder / f"sgd-{fingerprint(self)[:12]}.checkpoint"
         for name, dynamics in self.dynamics.items():
-            trajectories[name], numbers = _measure(name, dynamics, self, report)
+            trajectories[name], numbers = _measure(name, dynamics, self, report, checkpoint)
             measured.append(numbers)
         report("drawing", 0, 0)
         figures = _draw(self, trajectories, folder)
         to_dataset(trajectories, self).to_netcdf(folder / "trajectories.nc", engine="scipy")
+        checkpoint.unlink(missing_ok=True)
         summary = Summary(
             self.neurons_per_piece,
             tuple(measured),
@@ -166,21 +169,24 @@ class Comparison(AbstractExperiment):
 
 
 def _measure(
-    name: str, dynamics: AbstractDynamics, comparison: Comparison, report: Report
+    name: str, dynamics: AbstractDynamics, comparison: Comparison, report: Report, checkpoint: pathlib.Path
 ) -> tuple[Trajectory, DynamicsSummary]:
-    """One run, compiled before it is timed."""
+    """One run, compiled before it is timed; of SGD that goes on from a checkpoint, only the rest is timed."""
     model, problem, times = comparison.start, comparison.problem, comparison.slow_times
 
-    def seconds(slow_times, progress):
+    def seconds(slow_times, progress, checkpoint=None):
         start = time.perf_counter()
-        trajectory = simulate(dynamics, model, problem, slow_times, key=comparison.stream, progress=progress)
+        trajectory = simulate(
+            *(dynamics, model, problem, slow_times), key=comparison.stream, progress=progress, checkpoint=checkpoint
+        )
         return jax.block_until_ready(trajectory), time.perf_counter() - start
 
     report(f"compiling {name}", 0, 0)
     one_step = times * (comparison.epsilon * comparison.step_size / times[-1])
     _, compile_seconds = seconds(one_step, silent)
     report(name, 0, 0)
-    trajectory, run_seconds = seconds(times, lambda done, total: report(name, done, total))
+    file = checkpoint if isinstance(dynamics, SGD) else None
+    trajectory, run_seconds = seconds(times, lambda done, total: report(name, done, total), file)
     error = float(trajectory.risk[-1])
     return trajectory, DynamicsSummary(
         name=name,
