@@ -20,7 +20,7 @@ from . import lanes
 from .base import AbstractDynamics, Optimizer, timescale_labels
 from .checkpoint import Checkpoint
 from .descent import Descent, State, is_finite
-from .stream import AbstractStream, Fresh, Replay
+from .stream import AbstractStream, Epochs, Fresh, Replay
 
 CHUNK = 2**20
 """Steps between two reports of progress, and two checkpoints."""
@@ -37,8 +37,9 @@ class SGD(AbstractDynamics):
 
     Samples are drawn for blocks of L = max(1, 512 // B) steps: step p takes its rows of
     `problem.sample(jax.random.fold_in(key, p // L), L * B)`, so that the stream depends on the key and the step number
-    alone. `batch_size=None` takes the exact gradient of the risk instead, which is the explicit Euler method
-    for `GradientFlow` with fast-time step h.
+    alone. `reshuffle=True`, for a `Dataset`, goes through all of its rows in a new random order in every epoch instead
+    of drawing with replacement; a batch may end one epoch and begin the next. `batch_size=None` takes the exact
+    gradient of the risk, which is the explicit Euler method for `GradientFlow` with fast-time step h.
 
     `optimizer` (Optax) replaces `optax.sgd(step_size)`, for both groups, or a pair of them `(fast, slow)`, one for
     each; `step_size` then only sets the clocks. The updates of the slow leaves are multiplied by `epsilon` after the
@@ -59,7 +60,8 @@ class SGD(AbstractDynamics):
     A run whose state becomes infinite or NaN stops there with `Status.DIVERGED`.
 
     Raises `ValueError` for an `epsilon` or `step_size` that is not positive, and in `simulate` where neither `key`
-    nor `samples` is given, or `samples` has fewer rows than steps.
+    nor `samples` is given, `samples` has fewer rows than steps, or `reshuffle` has no
+    rows to draw.
 
     Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
@@ -70,6 +72,7 @@ class SGD(AbstractDynamics):
     slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
     optimizer: Optimizer | None = eqx.field(static=True)
     adjoint: diffrax.AbstractAdjoint
+    reshuffle: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -79,12 +82,14 @@ class SGD(AbstractDynamics):
         slow: Callable[[PyTree], Any] | None = None,
         optimizer: Optimizer | None = None,
         adjoint: diffrax.AbstractAdjoint | None = None,
+        reshuffle: bool = False,
     ):
         self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
         self.step_size = checks.as_float(checks.positive("step_size", step_size))
         self.batch_size = None if batch_size is None else checks.count("batch_size", batch_size)
         self.slow = slow
         self.optimizer = optimizer
+        self.reshuffle = reshuffle
         self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         if not isinstance(self.adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
             raise ValueError(
@@ -151,6 +156,8 @@ class SGD(AbstractDynamics):
         key: Key[Array, ""] | None,
         samples: tuple[ArrayLike, ArrayLike] | None,
     ) -> AbstractStream | None:
+        if self.reshuffle and (samples is not None or self.batch_size is None):
+            raise ValueError("reshuffle=True draws rows: leave it out, or leave out samples and batch_size=None")
         if self.batch_size is None:
             if samples is not None:
                 raise ValueError("batch_size=None takes the exact gradient, got samples=(x, y): leave one of them out")
@@ -159,6 +166,8 @@ class SGD(AbstractDynamics):
             return Replay.of(samples, self.batch_size, checks.concrete(steps))
         if key is None:
             raise ValueError("SGD draws samples: pass key=jax.random.key(0), or samples=(x, y) to replay a stream")
+        if self.reshuffle:
+            return Epochs.of(problem, key, self.batch_size, checks.concrete(steps))
         return Fresh(problem, key, self.batch_size)
 
 

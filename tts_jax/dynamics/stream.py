@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, Num
 from typing_extensions import override
 
 from .. import checks
-from ..problems import AbstractProblem
+from ..problems import AbstractProblem, Dataset
 
 ROWS = 512
 """Samples drawn together, at most; fixed, since the numbers drawn depend on it."""
@@ -45,6 +45,46 @@ class Fresh(AbstractStream):
     def block(self, index):
         drawn = self.problem.sample(jax.random.fold_in(self.key, index), self.length * self.batch_size)
         return jax.tree.map(lambda part: part.reshape(self.length, self.batch_size, *part.shape[1:]), drawn)
+
+
+class Epochs(AbstractStream):
+    """Sample s is row `order[s % n]` of n, where `order` permutes them anew by the key folded with the epoch `s // n`.
+
+    A batch may end one epoch and begin the next.
+    """
+
+    x: Float[Array, "n ..."]
+    y: Num[Array, "n ..."]
+    key: Key[Array, ""]
+    batch_size: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, problem: AbstractProblem, key: Key[Array, ""], batch_size: int, steps: np.ndarray | None) -> "Epochs":
+        if not isinstance(problem, Dataset):
+            raise ValueError(
+                f"reshuffle=True goes through the rows of a Dataset, got {type(problem).__name__}: leave it out"
+            )
+        if steps is not None and steps[-1] * batch_size >= 2**31 and not jax.config.read("jax_enable_x64"):
+            raise ValueError(
+                f"{steps[-1]} steps of batch_size={batch_size} are more samples than 32-bit integers count: "
+                'call jax.config.update("jax_enable_x64", True)'
+            )
+        return cls(problem.x, problem.y, key, batch_size)
+
+    @property
+    @override
+    def length(self) -> int:
+        """Of an epoch at least, so that each order is drawn about once."""
+        return max(steps_in_block(self.batch_size), -(-len(self.x) // self.batch_size))
+
+    @override
+    def block(self, index):
+        n, drawn = len(self.x), self.length * self.batch_size
+        epoch, start = jnp.divmod(index * drawn, n)
+        epochs = epoch + jnp.arange((n + drawn - 2) // n + 1)
+        orders = jax.vmap(lambda e: jax.random.permutation(jax.random.fold_in(self.key, e), n))(epochs)
+        rows = orders.ravel()[start + jnp.arange(drawn)].reshape(self.length, self.batch_size)
+        return self.x[rows], self.y[rows]
 
 
 class Replay(AbstractStream):
