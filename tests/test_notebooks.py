@@ -9,6 +9,7 @@ import pytest
 FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 SMALL = {
     "1-two-timescale-regime": "epsilon, neurons = 1e-3, 6",
+    "2-flow-sgd-and-limit": "epsilon, step_size, saves = 1e-3, 1e-3, 5",
     "3-a-sweep": "seeds, ratios = 2, [1.0, 0.1]",
     "4-your-model-and-data": "ratios, rows, width, end = [1.0, 0.1], 30, 3, 0.5",
     "5-differentiating-through-training": "iterations = 2",
