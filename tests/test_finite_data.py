@@ -92,7 +92,7 @@ def test_steps_of_size_one_are_chaotic_in_the_plane():
     assert reference.largest_difference(end(1.0), end(1 + 1e-15)) > 1e-3
 
 
-@pytest.mark.parametrize(("name", "key"), [("relu", "relu")])
+@pytest.mark.parametrize(("name", "key"), [("relu", "relu"), ("additive-2d", "2d")])
 def test_final_losses_have_the_published_distribution(name, key):
     arrays, preset = reference.load("nd"), experiments.preset(name)
     for epsilon, steps in zip((1.0, 0.01), preset.budgets, strict=True):

@@ -198,8 +198,9 @@ def _to_dataset(arms: list[Arm]) -> "xarray.Dataset":
 
 
 def _findings(same: Arm, slow: Arm, budgets: tuple[int, int]) -> tuple[Finding, ...]:
-    def compared(steps_same: int, steps_slow: int) -> tuple[str, bool]:
-        a, b = same.descent.risk[:, same.at(steps_same)], slow.descent.risk[:, slow.at(steps_slow)]
+    def compared(steps_same: int, steps_slow: int, *, exact: bool = False) -> tuple[str, bool]:
+        of_same, of_slow = (arm.flow_loss if exact else np.asarray(arm.descent.risk) for arm in (same, slow))
+        a, b = of_same[:, same.at(steps_same)], of_slow[:, slow.at(steps_slow)]
         said = (
             f"median loss {number(float(np.median(b)))} with ε = {number(slow.epsilon)} after {steps_slow:,} steps, "
             f"{number(float(np.median(a)))} with ε = {number(same.epsilon)} after {steps_same:,}; "
@@ -210,6 +211,10 @@ def _findings(same: Arm, slow: Arm, budgets: tuple[int, int]) -> tuple[Finding, 
     return (
         Finding("slow positions end at a lower loss than one step size for both layers", *compared(*budgets)),
         Finding(f"they do so after {budgets[1]:,} steps of each too", *compared(budgets[1], budgets[1])),
+        Finding(
+            f"so does the flow of the exact risk, after the time of {budgets[1]:,} steps of each",
+            *compared(budgets[1], budgets[1], exact=True),
+        ),
     )
 
 
