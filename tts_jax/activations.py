@@ -98,41 +98,55 @@ class SmoothStep(AbstractActivation):
 
     def tail(self, start: Float[Array, "..."], u: Float[Array, "..."]) -> Integral:
         r"""$\int_v^1 \sigma((x-u)/\eta)\,dx$ for `start` $v \le 1$; `tail(0, u)` is the mean of one neuron."""
-        upper, lower = (1 - u) / self.eta, (start - u) / self.eta
+        rate = 1 / self.eta
+        upper, lower = (1 - u) * rate, (start - u) * rate
         return Integral(
             self.eta * (_antiderivative(upper) - _antiderivative(lower)),
             _step(lower) - _step(upper),
-            (_step_slope(upper) - _step_slope(lower)) / self.eta,
+            (_step_slope(upper) - _step_slope(lower)) * rate,
         )
 
-    def cuts(self, positions: Float[Array, " m"]) -> Bool[Array, ""]:
-        """Whether 0 or 1 cuts the window of any neuron."""
+    def cuts(self, positions: Float[Array, "..."]) -> Bool[Array, "..."]:
+        """Whether 0 or 1 cuts the window of a neuron."""
         half = self.eta / 2
-        return jnp.any((jnp.abs(positions) < half) | (jnp.abs(positions - 1) < half))
+        return (jnp.abs(positions) < half) | (jnp.abs(positions - 1) < half)
 
     def overlap(self, p: Float[Array, "..."], q: Float[Array, "..."], *, cut: bool = True) -> Overlap:
         """Closed form for every pair: coincident, cut by 0 or 1, outside [0, 1]. Elementwise, `p` and `q` broadcast.
 
-        `cut=False`, where `cuts` is False for all positions, leaves out what is zero then.
+        `cut=False` leaves out `cut_overlap`, which is zero but between neurons whose windows are cut.
         """
-        eta = self.eta
-        first = p >= q
-        high, low = jnp.where(first, p, q), jnp.where(first, q, p)
-        tail = self.tail(jnp.zeros_like(eta), high)
-        distance = (high - low) / eta
-        excess = _inner_overlap(distance)
-        if cut:
-            right = _outer_overlap(_at_edge((p - 1) / eta), _at_edge((q - 1) / eta), first, distance)
-            left = _outer_overlap(_at_edge(-p / eta), _at_edge(-q / eta), ~first, distance).mirrored()
-            excess = jax.tree.map(lambda inner, *outer: inner - sum(outer), excess, right, left)
-        both_reach = (low > -eta / 2) & (high < 1 + eta / 2)
+        first, rate = p >= q, 1 / self.eta
+        of_p, of_q = (self.tail(jnp.zeros_like(self.eta), u) for u in (p, q))
+        excess = _inner_overlap(jnp.abs(p - q) * rate)
+        both_reach = self._reaches(p) & self._reaches(q)
         excess = jax.tree.map(lambda part: jnp.where(both_reach, part, 0.0), excess)
-        return Overlap(
-            tail.value - eta * excess.value,
-            jnp.where(first, tail.d_u - excess.d_high, -excess.d_low),
-            jnp.where(first, tail.d_uu - excess.d_high_high / eta, -excess.d_low_low / eta),
-            -excess.d_high_low / eta,
+        inner = Overlap(
+            jnp.where(first, of_p.value, of_q.value) - self.eta * excess.value,
+            jnp.where(first, of_p.d_u - excess.d_high, -excess.d_low),
+            jnp.where(first, of_p.d_uu - excess.d_high_high * rate, -excess.d_low_low * rate),
+            -excess.d_high_low * rate,
         )
+        return jax.tree.map(jnp.add, inner, self.cut_overlap(p, q)) if cut else inner
+
+    def cut_overlap(self, p: Float[Array, "..."], q: Float[Array, "..."]) -> Overlap:
+        """What `overlap` needs to add where 0 or 1 cuts the windows of both neurons; zero for any other pair."""
+        first, rate = p >= q, 1 / self.eta
+        distance = jnp.abs(p - q) * rate
+        right = _outer_overlap(_at_edge((p - 1) * rate), _at_edge((q - 1) * rate), first, distance)
+        left = _outer_overlap(_at_edge(-p * rate), _at_edge(-q * rate), ~first, distance).mirrored()
+        both_reach = self._reaches(p) & self._reaches(q)
+        outer = jax.tree.map(lambda one, other: jnp.where(both_reach, one + other, 0.0), right, left)
+        return Overlap(
+            self.eta * outer.value,
+            jnp.where(first, outer.d_high, outer.d_low),
+            jnp.where(first, outer.d_high_high, outer.d_low_low) * rate,
+            outer.d_high_low * rate,
+        )
+
+    def _reaches(self, u: Float[Array, "..."]) -> Bool[Array, "..."]:
+        """Whether a part of the window lies in [0, 1]."""
+        return (u > -self.eta / 2) & (u < 1 + self.eta / 2)
 
 
 class Heaviside(AbstractActivation):

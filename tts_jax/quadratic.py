@@ -8,15 +8,15 @@ A bias is a neuron whose whole window lies left of 0, so that it is 1 on [0, 1];
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from .activations import Integral, Overlap, SmoothStep
+from .activations import Integral, SmoothStep
 from .targets import PiecewiseConstant
 
 T = TypeVar("T")
@@ -41,17 +41,18 @@ class Hessian(NamedTuple):
     d_uu: Float[Array, "m m"]
 
 
+FEW = 4
+"""Up to so many neurons whose windows 0 or 1 cuts are picked out, before their pairs are evaluated."""
+
+
 @eqx.filter_jit  # outside `jit` too, the branches below are compiled once
 def normal_equations(
     activation: SmoothStep, target: PiecewiseConstant, positions: Float[Array, " m"], *, bias: bool
 ) -> NormalEquations:
     """At the positions of the neurons, for n = m weights, or n = m + 1 with a bias."""
-
-    def at(cut, u):
-        cross, overlap = _integrals(activation, target, u, cut)
-        return NormalEquations(overlap.value, cross.value, target.square_mean)
-
-    return _for_cut(activation, positions, at, _with_bias(activation, positions, len(positions) + bias))
+    u = _with_bias(activation, positions, len(positions) + bias)
+    gram = _over_pairs(activation, u, lambda overlap: overlap.value)
+    return NormalEquations(gram, _cross(activation, target, u).value, target.square_mean)
 
 
 @eqx.filter_jit  # outside `jit` too, the branches below are compiled once
@@ -59,13 +60,11 @@ def gradient(
     activation: SmoothStep, target: PiecewiseConstant, a: Float[Array, " n"], positions: Float[Array, " m"]
 ) -> Gradient:
     """With respect to `a`, the weights, after the bias where n = m + 1, and to the positions."""
-
-    def at(cut, a, u):
-        cross, overlap = _integrals(activation, target, u, cut)
-        d_u = 2 * a * (a @ overlap.d_p - cross.d_u)
-        return Gradient(2 * (overlap.value @ a - cross.value), d_u[len(a) - len(positions) :])
-
-    return _for_cut(activation, positions, at, a, _with_bias(activation, positions, len(a)))
+    u = _with_bias(activation, positions, len(a))
+    cross = _cross(activation, target, u)
+    product, slope = _over_pairs(activation, u, lambda overlap, a: (a @ overlap.value, a @ overlap.d_p), a)
+    d_u = 2 * a * (slope - cross.d_u)
+    return Gradient(2 * (product - cross.value), d_u[len(a) - len(positions) :])
 
 
 @eqx.filter_jit  # outside `jit` too, the branches below are compiled once
@@ -74,17 +73,17 @@ def hessian(
 ) -> Hessian:
     """The blocks of second derivatives, with the arguments of `gradient`."""
 
-    def at(cut, a, u):
-        cross, overlap = _integrals(activation, target, u, cut)
-        diagonal = jnp.eye(len(u), dtype=u.dtype)
-        slope = a @ overlap.d_p - cross.d_u
-        bend = a @ overlap.d_pp - cross.d_uu
-        d_au = 2 * (a * overlap.d_p + diagonal * slope)
-        d_uu = 2 * a * (a[:, None] * overlap.d_pq + diagonal * bend)
-        first = len(a) - len(positions)
-        return Hessian(2 * overlap.value, d_au[:, first:], d_uu[first:, first:])
+    def terms(overlap, a):
+        return overlap.value, overlap.d_p, overlap.d_pq, a @ overlap.d_p, a @ overlap.d_pp
 
-    return _for_cut(activation, positions, at, a, _with_bias(activation, positions, len(a)))
+    u = _with_bias(activation, positions, len(a))
+    cross = _cross(activation, target, u)
+    gram, d_p, d_pq, slope, bend = _over_pairs(activation, u, terms, a)
+    diagonal = jnp.eye(len(u), dtype=u.dtype)
+    d_au = 2 * (a * d_p + diagonal * (slope - cross.d_u))
+    d_uu = 2 * a * (a[:, None] * d_pq + diagonal * (bend - cross.d_uu))
+    first = len(a) - len(positions)
+    return Hessian(2 * gram, d_au[:, first:], d_uu[first:, first:])
 
 
 def _with_bias(activation: SmoothStep, positions: Float[Array, " m"], n: int) -> Float[Array, " n"]:
@@ -92,17 +91,37 @@ def _with_bias(activation: SmoothStep, positions: Float[Array, " m"], n: int) ->
     return jnp.concatenate([bias, positions])
 
 
-def _for_cut(activation: SmoothStep, positions: Float[Array, " m"], at: Callable[..., T], *args: Array) -> T:
-    # Without a checkpoint, reverse mode would carry the intermediate matrices of both branches.
-    branches = (jax.checkpoint(partial(at, cut), prevent_cse=False) for cut in (True, False))
-    return jax.lax.cond(activation.cuts(positions), *branches, *args)
-
-
-def _integrals(
-    activation: SmoothStep, target: PiecewiseConstant, u: Float[Array, " n"], cut: bool
-) -> tuple[Integral, Overlap]:
-    """The product of each neuron with the target, and of each two; in a pair [i, k], k is the one that moves."""
+def _cross(activation: SmoothStep, target: PiecewiseConstant, u: Float[Array, " n"]) -> Integral:
+    """The product of each neuron with the target."""
     mean = activation.tail(jnp.zeros_like(activation.eta), u)
-    tails = activation.tail(target.jumps, u[:, None])
-    cross = Integral(*(target.values[0] * part + tail @ target.heights for part, tail in zip(mean, tails, strict=True)))
-    return cross, activation.overlap(u, u[:, None], cut=cut)
+    tails = activation.tail(target.jumps[:, None], u)
+    return Integral(*(target.values[0] * part + target.heights @ tail for part, tail in zip(mean, tails, strict=True)))
+
+
+def _over_pairs(activation: SmoothStep, u: Float[Array, " n"], terms: Callable[..., T], *vectors: Array) -> T:
+    """`terms(overlap, *vectors)`, linear in the overlap of each two neurons; in a pair [i, k], k is the one that moves.
+
+    The terms and the vectors have one entry for each neuron along each axis. What the edges 0 and 1 cut off costs many
+    times the rest, and is evaluated for the neurons that they cut.
+    """
+    cut = activation.cuts(u)
+
+    def none(u, *vectors):
+        return jax.tree.map(jnp.zeros_like, inside)
+
+    def few(u, *vectors):
+        rank = cut.astype(u.dtype) @ np.triu(np.ones((len(u), len(u)), u.dtype))
+        picked = ((rank == np.arange(1, FEW + 1, dtype=u.dtype)[:, None]) & cut).astype(u.dtype)
+        edge = picked @ u
+        part = terms(activation.cut_overlap(edge, edge[:, None]), *(picked @ vector for vector in vectors))
+        return jax.tree.map(lambda x: (x if x.ndim == 1 else picked.T @ x) @ picked, part)
+
+    def many(u, *vectors):
+        return terms(activation.cut_overlap(u, u[:, None]), *vectors)
+
+    inside = terms(activation.overlap(u, u[:, None], cut=False), *vectors)
+    kinds = (none, few, many) if len(u) > FEW else (none, many)
+    limits = np.array([0, FEW])[: len(kinds) - 1]
+    # Without a checkpoint, reverse mode would carry the intermediate matrices of all branches.
+    branches = [jax.checkpoint(kind, prevent_cse=False) for kind in kinds]
+    return jax.tree.map(jnp.add, inside, jax.lax.switch(jnp.sum(jnp.sum(cut) > limits), branches, u, *vectors))

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.linalg as jsl
 from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
@@ -44,7 +43,7 @@ class _Factors(NamedTuple):
     slow: Float[Array, "m m"]
     """The same for the Schur complement."""
     coupling: Float[Array, "n m"]
-    """`(epsilon s + H_aa)^-1 H_au`."""
+    """`fast @ H_au`."""
 
 
 class EliminatedWeights(AbstractShiftedJacobian):
@@ -67,9 +66,9 @@ class EliminatedWeights(AbstractShiftedJacobian):
         blocks = problem.hessian(model)
         d_aa, d_au, d_uu, s, e = jax.lax.stop_gradient((*blocks, shift, epsilon))
         fast = _inverse_cholesky(d_aa, e * s)
-        half = fast @ d_au
-        slow = _inverse_cholesky(d_uu - half.T @ half, s)
-        return _Factors(shift, epsilon, blocks, fast, slow, fast.T @ half)
+        coupling = fast @ d_au
+        slow = _inverse_cholesky(d_uu - coupling.T @ coupling, s)
+        return _Factors(shift, epsilon, blocks, fast, slow, coupling)
 
     @override
     def solve(self, factors: _Factors, r: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -81,8 +80,9 @@ class EliminatedWeights(AbstractShiftedJacobian):
             return shift * x + jnp.concatenate([(d_aa @ x_a + d_au @ x_u) / epsilon, d_au.T @ x_a + d_uu @ x_u])
 
         def symmetric_solve(r_a, r_u):
-            x_u = slow.T @ (slow @ (r_u - coupling.T @ r_a))
-            return fast.T @ (fast @ r_a) - coupling @ x_u, x_u
+            half_a = fast @ r_a
+            x_u = slow.T @ (slow @ (r_u - coupling.T @ half_a))
+            return fast.T @ (half_a - coupling @ x_u), x_u
 
         def solve(_, r):
             return jnp.concatenate(symmetric_solve(scale * r[:-neurons], r[-neurons:]))
@@ -98,5 +98,6 @@ class EliminatedWeights(AbstractShiftedJacobian):
 
 def _inverse_cholesky(matrix: Float[Array, "n n"], shift: Float[Array, ""]) -> Float[Array, "n n"]:
     identity = jnp.eye(len(matrix), dtype=matrix.dtype)
-    lower = jnp.linalg.cholesky(matrix + shift * identity)
-    return jsl.solve_triangular(lower, identity, lower=True)
+    lower = jax.lax.linalg.cholesky(matrix + shift * identity, symmetrize_input=False)
+    # From the right: without a transposition of the factor.
+    return jax.lax.linalg.triangular_solve(lower, identity, lower=True)
