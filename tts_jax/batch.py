@@ -14,15 +14,18 @@ from . import checks
 
 T = TypeVar("T")
 
+PORTIONS = 8
+"""For each worker: the more, the better they share the work, and the more often they wait for Python."""
+
 
 def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -> T:
     """`run` for each entry along the leading axis of the arguments; the results stacked, as by `jax.vmap(run)(*args)`.
 
     Under `vmap` an adaptive solve goes on until its slowest lane ends, and small linear algebra is slow in batches.
     Here each run is compiled once for all and stands alone: `workers` threads (by default, one for each core) take
-    the next run as they finish one. Every array of `args` has the same leading axis; anything else is shared by all
-    runs. SGD is the other way round: its lanes cost little beside each other, so give each core one chunk of them,
-    `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
+    the next few runs, to do them one after the other, as they finish some. Every array of `args` has the same leading
+    axis; anything else is shared by all runs. SGD is the other way round: its lanes cost little beside each other, so
+    give each core one chunk of them, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
 
     >>> import jax, jax.numpy as jnp, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
@@ -44,18 +47,31 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
     ((count,),) = sizes
     workers = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
 
-    def started(index):
-        return _one(run, jnp.asarray(index), arrays, shared)
+    few = max(1, count // (workers * PORTIONS))
+
+    def started(begin):
+        # The last portion is filled up by repeating the last run.
+        indices = jnp.minimum(jnp.arange(begin, begin + few), count - 1)
+        return _one_by_one(run, indices, arrays, shared)
 
     first = started(0)  # compiles before any thread asks for the same, and returns while the run goes on
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         waiting = pool.submit(jax.block_until_ready, first)
-        rest = pool.map(lambda index: jax.block_until_ready(started(index)), range(1, count))
+        rest = pool.map(lambda begin: jax.block_until_ready(started(begin)), range(few, count, few))
         results = [waiting.result(), *rest]
     dynamic, static = eqx.partition(results, eqx.is_array)
-    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *dynamic), static[0])
+    return eqx.combine(jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *dynamic), static[0])
 
 
 @eqx.filter_jit
-def _one(run: Callable[..., T], index: Int[Array, ""], arrays: PyTree, shared: PyTree) -> T:
-    return run(*eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), shared))
+def _one_by_one(run: Callable[..., T], indices: Int[Array, " k"], arrays: PyTree, shared: PyTree) -> T:
+    static = None
+
+    def one(index):
+        nonlocal static
+        result = run(*eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), shared))
+        dynamic, static = eqx.partition(result, eqx.is_array)
+        return dynamic
+
+    dynamic = jax.lax.map(one, indices)
+    return eqx.combine(dynamic, static)

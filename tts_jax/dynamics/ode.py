@@ -28,8 +28,14 @@ class Integration(eqx.Module):
 
     def controller(self, dtype: jnp.dtype) -> diffrax.PIDController:
         default = 1e-10 if dtype == jnp.float64 else 1e-5
+        # The kinks of the flow, where windows meet, cost the controller many rejected steps. Of those tried, these
+        # coefficients needed the fewest attempts, for errors of 1e-6 and epsilon from 1 to 1e-8.
         return diffrax.PIDController(
-            rtol=default if self.rtol is None else self.rtol, atol=default if self.atol is None else self.atol
+            rtol=default if self.rtol is None else self.rtol,
+            atol=default if self.atol is None else self.atol,
+            pcoeff=0.2,
+            icoeff=0.5,
+            safety=0.85,
         )
 
 
