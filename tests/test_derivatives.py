@@ -1,5 +1,7 @@
 """Derivatives through training, in both modes, against central differences of the computed result."""
 
+import dataclasses
+
 import diffrax
 import equinox as eqx
 import jax
@@ -23,6 +25,9 @@ class Setting(eqx.Module):
     bias: jax.Array
     jumps: jax.Array
     values: jax.Array
+    step_size: jax.Array | None = None
+    x: jax.Array | None = None
+    y: jax.Array | None = None
 
     @property
     def model(self) -> tts.ShallowNetwork:
@@ -45,39 +50,97 @@ def measure(trajectory: tts.Trajectory) -> jax.Array:
 
 
 def flow(parameters: Setting, adjoint: diffrax.AbstractAdjoint) -> jax.Array:
-    dynamics = tts.GradientFlow(parameters.epsilon, rtol=1e-8, atol=1e-8, adjoint=adjoint)
+    dynamics = tts.GradientFlow(parameters.epsilon, adjoint=adjoint)
+    return measure(tts.simulate(dynamics, parameters.model, parameters.problem, jnp.asarray(TIMES)))
+
+
+def reduced(parameters: Setting, adjoint: diffrax.AbstractAdjoint) -> jax.Array:
+    dynamics = tts.ReducedFlow(adjoint=adjoint)
     return measure(tts.simulate(dynamics, parameters.model, parameters.problem, jnp.asarray(TIMES)))
 
 
 def sgd(parameters: Setting, adjoint: diffrax.AbstractAdjoint) -> jax.Array:
-    step_size = 2e-3 * parameters.eta  # a step size that depends on what is differentiated
-    fixed = jax.lax.stop_gradient(parameters.epsilon * step_size)
-    dynamics = tts.SGD(parameters.epsilon, step_size, batch_size=2, adjoint=adjoint)
-    times = fixed * jnp.array([700.0, 1500.0])
-    return measure(tts.simulate(dynamics, parameters.model, parameters.problem, times, key=jax.random.key(3)))
+    dynamics = tts.SGD(parameters.epsilon, parameters.step_size, batch_size=2, adjoint=adjoint)
+    times = jax.lax.stop_gradient(parameters.epsilon * 1e-4) * jnp.array([70.0, 150.0])
+    samples = (parameters.x, parameters.y)
+    return measure(tts.simulate(dynamics, parameters.model, parameters.problem, times, samples=samples))
+
+
+def with_samples(parameters: Setting) -> Setting:
+    x, y = np.random.default_rng(1).uniform(0, 1, (151, 2, 1)), np.random.default_rng(2).uniform(1, 3, (151, 2))
+    return dataclasses.replace(parameters, step_size=jnp.asarray(1e-4), x=jnp.asarray(x), y=jnp.asarray(y))
+
+
+def directions(parameters: Setting):
+    """One in each parameter alone; a scalar moves in proportion to itself."""
+    rng = np.random.default_rng(0)
+    leaves, structure = jax.tree.flatten(parameters)
+    for k, leaf in enumerate(leaves):
+        along = [jnp.zeros_like(other) for other in leaves]
+        along[k] = leaf if leaf.ndim == 0 else jnp.asarray(rng.normal(size=leaf.shape))
+        yield jax.tree.unflatten(structure, along)
 
 
 @pytest.mark.parametrize(
-    ("run", "epsilons", "step"), [(flow, (1e-4, 1.0), 1e-5), (sgd, (0.3,), 1e-7)], ids=["flow", "SGD"]
+    ("run", "epsilons", "step"),
+    [(flow, (2e-5, 1e-2, 1.0), 2e-4), (reduced, (1.0,), 2e-4), (sgd, (2e-5, 1e-2, 1.0), 1e-6)],
+    ids=["flow", "reduced", "SGD"],
 )
 def test_derivatives(run, epsilons, step):
+    """By every parameter, in every regime, in both modes, against differences of fourth order."""
     reverse = jax.jit(jax.value_and_grad(lambda p: run(p, diffrax.RecursiveCheckpointAdjoint())))
     forward = jax.jit(lambda p, d: jax.jvp(lambda p: run(p, diffrax.ForwardMode()), (p,), (d,))[1])
-    rng = np.random.default_rng(0)
     for epsilon in epsilons:
-        parameters = setting(epsilon)
+        parameters = with_samples(setting(epsilon)) if run is sgd else setting(epsilon)
         flat, unravel = ravel_pytree(parameters)
-        _, gradient = reverse(parameters)
-        gradient, _ = ravel_pytree(gradient)
+        gradient, _ = ravel_pytree(reverse(parameters)[1])
         assert jnp.isfinite(gradient).all()
-        directions = [np.eye(len(flat))[0], np.eye(len(flat))[1], *rng.normal(size=(3, len(flat)))]
-        for direction in directions:
-            direction = jnp.asarray(direction).at[0].multiply(epsilon)
-            ends = (reverse(unravel(flat + sign * step * direction))[0] for sign in (1, -1))
-            expected = (next(ends) - next(ends)) / (2 * step)
-            scale = 1 + jnp.abs(expected)
-            assert jnp.abs(gradient @ direction - expected) < 2e-5 * scale
-            assert jnp.abs(forward(parameters, unravel(direction)) - gradient @ direction) < 1e-9 * scale
+        for direction in directions(parameters):
+            along, _ = ravel_pytree(direction)
+            near, far = (
+                sum(sign * reverse(unravel(flat + sign * size * step * along))[0] for sign in (1, -1)) / (2 * size)
+                for size in (1, 2)
+            )
+            expected = (4 * near - far) / (3 * step)
+            scale = jnp.abs(expected) + 0.1
+            assert jnp.abs(gradient @ along - expected) < 1e-6 * scale, (epsilon, direction)
+            assert jnp.abs(forward(parameters, direction) - gradient @ along) < 1e-8 * scale, (epsilon, direction)
+
+
+def test_gradient_of_the_limit_in_closed_form():
+    """Gaps p < q at a jump end as 0 and `(q^3 - p^3)^(1/3)`, after a time in proportion to the jump's height^-2."""
+
+    def end(u, v):
+        model = tts.ShallowNetwork(jnp.zeros((2, 1)), u[:, None], jnp.zeros(()), tts.Heaviside())
+        problem = tts.Regression(tts.PiecewiseConstant(v[None], jnp.array([1.0, 3.0])))
+        run = tts.simulate(tts.TwoTimescaleLimit(), model, problem, jnp.array([10.0]))
+        return run.model.positions[0, :, 0]
+
+    u, v, p, q = jnp.array([0.3, 0.75]), jnp.asarray(0.5), 0.2, 0.25
+    slope = np.cbrt(q**3 - p**3) ** -2
+    np.testing.assert_allclose(end(u, v), [0.5, 0.5 + slope**-0.5], rtol=1e-14)
+    for mode in (jax.jacrev, jax.jacfwd):
+        by_start, by_jump = mode(end, (0, 1))(u, v)
+        np.testing.assert_allclose(by_start, [[0, 0], [p**2 * slope, q**2 * slope]], atol=1e-12)
+        np.testing.assert_allclose(by_jump, [1, 1 - (p**2 + q**2) * slope], atol=1e-12)
+
+
+@pytest.mark.parametrize("dynamics", [tts.GradientFlow, lambda epsilon: tts.SGD(epsilon, 1e-3)], ids=["flow", "SGD"])
+def test_nothing_recompiles(dynamics):
+    """When epsilon, the start, the target or the save times change."""
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+
+    def run(epsilon, scale):
+        case = jax.tree.map(lambda leaf: leaf * scale, setting(epsilon))
+        times = scale * epsilon * jnp.array([1e-2, 2e-2])
+        tts.simulate(dynamics(epsilon), case.model, case.problem, times, key=jax.random.key(0)).risk.block_until_ready()
+        return sum("backend_compile" in event for event in compiled)
+
+    run(0.3, 1.0)
+    first = run(0.3, 0.99)
+    assert first > 0
+    assert run(0.1, 0.98) == first
 
 
 def test_modes_compose_with_vmap_and_jit():
@@ -85,7 +148,7 @@ def test_modes_compose_with_vmap_and_jit():
 
     def end(positions):
         parameters = eqx.tree_at(lambda p: p.positions, setting(0.1), positions)
-        return sgd(parameters, diffrax.RecursiveCheckpointAdjoint())
+        return sgd(with_samples(parameters), diffrax.RecursiveCheckpointAdjoint())
 
     together = jax.jit(jax.vmap(jax.grad(end)))(starts)
     alone = jnp.stack([jax.grad(end)(start) for start in starts])
