@@ -97,6 +97,10 @@ def test_gradient_flow_tends_to_it_at_first_order():
     for errors in (moved, apart):
         slopes = np.diff(np.log(errors)) / np.diff(np.log(epsilons))
         assert (np.abs(slopes - 1) < [0.1, 0.02, 0.02]).all()  # the next order shows at the largest epsilon
+    last = tts.simulate(tts.GradientFlow(1e-9), start, problem, times)
+    assert last.status == tts.Status.SUCCESSFUL
+    assert reference.largest_difference(positions(last)[1:], positions(limit)[1:]) < 1e-6
+    assert np.max(tts.distance(last, limit)[1:]) < 1e-6
 
 
 @pytest.mark.parametrize(
