@@ -230,7 +230,9 @@ def test_provenance_outside_a_repository_has_no_commit(monkeypatch, tmp_path):
 
 
 def test_load_refuses_another_kind_of_file():
-    with pytest.raises(ValueError, match=r"reads a netCDF file, got 'out/results.csv'"):
+    with pytest.raises(
+        ValueError, match=r"reads a netCDF file \(\.nc\) or the store of a sweep \(\.zarr\), got 'out/results.csv'"
+    ):
         store.load("out/results.csv")
     with pytest.raises(FileNotFoundError):
         store.load("nowhere.nc")

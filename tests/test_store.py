@@ -67,7 +67,6 @@ def whole(tmp_path_factory):
 
 def test_the_store_holds_what_memory_does(whole):
     problem = tts.Regression(tts.PiecewiseConstant([0.4], [0.0, 1.0]), noise=0.5)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["LARGEST_FILE"]), -1))
     axes = {"seeds": 40, "neurons": [3, 5], "epsilon": [1.0, 0.5, 0.2, 0.1, 0.05]}
     memory = tts.sweep(tts.SGD(1.0, 1e-2), problem, [0.0, 0.05, 0.1], progress=False, **axes)
     loaded = tts.load(whole)

@@ -162,7 +162,7 @@ def test_devices_change_nothing():
         chunk = Starts(plan).of(plan.chunks()[0], plan.block)
         chunks = jax.tree.map(stack, *[chunk] * 8)
         mesh = mesh_of(arm, jax.devices())
-        text = run_chunks.lower(mesh, chunks, jax.numpy.asarray(plan.slow_times)).compile().as_text()
+        text = run_chunks.lower(mesh, chunks, jax.numpy.asarray(plan.slow_times)).compile().compiled.as_text()
         found = re.findall("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", text)
         assert "num_partitions=8" in text and not found, found
     """
