@@ -1,6 +1,6 @@
 """tts_jax: the dynamics of training when layers learn at different speeds."""
 
-from . import diagnostics as diagnostics, experiments as experiments, plot as plot
+from . import diagnostics as diagnostics, experiments as experiments, plot as plot, theory as theory
 from .activations import Erf as Erf, Heaviside as Heaviside, ReLU as ReLU, SmoothStep as SmoothStep
 from .batch import run_each as run_each
 from .distance import distance as distance
