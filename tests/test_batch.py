@@ -3,12 +3,14 @@
 import threading
 import time
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import tts_jax as tts
+from tts_jax.solvers import DenseJacobian, Rodas5P
 
 PROBLEM = tts.Regression(tts.PiecewiseConstant([0.4], [0.0, 1.0]))
 
@@ -27,6 +29,26 @@ def test_equal_to_single_runs():
         assert together.stats.steps[k] == alone.stats.steps
     assert together.stats.method == "Rodas5P, closed-form Hessian"
     assert len(set(together.stats.steps.tolist())) > 1
+    tried = np.asarray(together.stats.steps) + np.asarray(together.stats.rejected)
+    np.testing.assert_allclose(together.stats.waste, tried.max() / tried.mean())
+
+
+def test_factorisations_are_counted():
+    counted = []
+
+    class Counting(DenseJacobian):
+        def factor(self, vector_field, t, y, args, shift):
+            jax.debug.callback(lambda: counted.append(1))
+            return super().factor(vector_field, t, y, args, shift)
+
+    model = tts.ShallowNetwork.init(jax.random.key(0), 3, tts.SmoothStep(0.1))
+    flow = tts.GradientFlow(1.0, solver=Rodas5P(Counting()), rtol=1e-6, atol=1e-6)
+    stats = tts.simulate(flow, model, PROBLEM, jnp.array([0.0, 0.3])).stats
+    jax.effects_barrier()
+    assert len(counted) == stats.factorisations > 5
+    euler = tts.simulate(tts.GradientFlow(1.0, solver=diffrax.Euler()), model, PROBLEM, jnp.array([0.0, 1e-3]))
+    assert euler.stats.factorisations is None
+    np.testing.assert_allclose(euler.stats.waste, 1.0)
 
 
 def test_shared_arguments_and_compiling_once():

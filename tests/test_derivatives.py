@@ -55,6 +55,12 @@ def flow(parameters: Setting, adjoint: diffrax.AbstractAdjoint) -> jax.Array:
     return measure(tts.simulate(dynamics, parameters.model, parameters.problem, jnp.asarray(TIMES)))
 
 
+def reduced(parameters: Setting, adjoint: diffrax.AbstractAdjoint) -> jax.Array:
+    """Does not depend on epsilon, the weights and the bias: their derivatives are zero."""
+    dynamics = tts.ReducedFlow(adjoint=adjoint)
+    return measure(tts.simulate(dynamics, parameters.model, parameters.problem, jnp.asarray(TIMES)))
+
+
 def sgd(parameters: Setting, adjoint: diffrax.AbstractAdjoint) -> jax.Array:
     dynamics = tts.SGD(parameters.epsilon, parameters.step_size, batch_size=2, adjoint=adjoint)
     times = jax.lax.stop_gradient(parameters.epsilon * 1e-4) * jnp.array([70.0, 150.0])
@@ -79,8 +85,8 @@ def directions(parameters: Setting):
 
 @pytest.mark.parametrize(
     ("run", "epsilons", "step"),
-    [(flow, (2e-5, 1e-2, 1.0), 2e-4), (sgd, (2e-5, 1e-2, 1.0), 1e-6)],
-    ids=["flow", "SGD"],
+    [(flow, (2e-5, 1e-2, 1.0), 2e-4), (sgd, (2e-5, 1e-2, 1.0), 1e-6), (reduced, (1.0,), 2e-4)],
+    ids=["flow", "SGD", "reduced"],
 )
 def test_derivatives(run, epsilons, step):
     """By every parameter, in every regime, in both modes, against differences of fourth order."""

@@ -37,6 +37,15 @@ class Stats(eqx.Module):
     """Steps taken: of the ODE solver, of SGD, or events of the limit."""
     rejected: Int[Array, ""]
     """Solver steps that were tried and thrown away; 0 where there is no error control."""
+    factorisations: Int[Array, ""] | None = None
+    """Of the Jacobian by Rodas5P, one for each step that was tried; None for a method that does not count them."""
+
+    @property
+    def waste(self) -> Float[Array, ""]:
+        """The largest over the mean number of steps tried, of many runs: how much longer all of them take as lanes of
+        `jax.vmap`, where each waits for the slowest, than by `run_each`, where none does. 1 for a single run."""
+        tried = (self.steps + self.rejected).astype(float)
+        return jnp.max(tried) / jnp.mean(tried)
 
 
 class Trajectory(eqx.Module):

@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from typing_extensions import override
 
 from .. import checks
+from ..solvers import Rodas5P
 from ..trajectory import Stats, Status
 
 
@@ -101,5 +102,6 @@ def integrate(
         jnp.where(result == diffrax.RESULTS.max_steps_reached, Status.MAX_STEPS, Status.SOLVER_FAILED),
     )
     states = jnp.where(jnp.isfinite(solution.ys), solution.ys, jnp.nan)
-    stats = Stats(method, solution.stats["num_accepted_steps"], solution.stats["num_rejected_steps"])
+    taken, rejected = solution.stats["num_accepted_steps"], solution.stats["num_rejected_steps"]
+    stats = Stats(method, taken, rejected, taken + rejected if isinstance(solver, Rodas5P) else None)
     return states, status, stats
