@@ -10,20 +10,11 @@ import subprocess
 import sys
 
 import pytest
+from command_line import call
 
 from tts_jax import cli
 from tts_jax.dynamics import SGD, TwoTimescaleLimit
 from tts_jax.experiments import PRESETS, Comparison, preset
-
-
-def call(*arguments):
-    """Exit code, and what was printed to the standard output and the standard error."""
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        try:
-            code = cli.main(arguments)
-        except SystemExit as leave:
-            code = leave.code
-    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")

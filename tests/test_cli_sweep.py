@@ -1,26 +1,14 @@
 """Sweeps from the command line."""
 
-import contextlib
-import io
-
 import pytest
+from command_line import call
 
 import tts_jax as tts
-from tts_jax import cli
 
 pytest.importorskip("zarr")
 
 FLAGS = ["--dynamics", "sgd", "--epsilon", "0.1", "0.01", "--neurons", "3", "4", "--seeds", "5"]
 REST = ["--slow-time", "0.02", "--saves", "2", "--step-size", "0.01"]
-
-
-def call(*arguments):
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        try:
-            code = cli.main(arguments)
-        except SystemExit as leave:
-            code = leave.code
-    return code, out.getvalue(), err.getvalue()
 
 
 def test_sweep_resume_show_plot(tmp_path):
