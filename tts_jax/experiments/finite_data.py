@@ -142,6 +142,7 @@ class FiniteData(AbstractExperiment):
     def train(self, epsilon: float) -> Arm:
         """All repeats of one arm, and beside each the flow of the population risk."""
         keys, ratios = self.keys(), jnp.full(self.repeats, epsilon)
+        # Side by side, under `jax.vmap`, the repeats take up to 2.5 times as long and six times the memory.
         descent = run_each(self._descend, keys, ratios)
         loss = np.asarray(descent.risk)
         rate = 1 / (2 * self.points * np.maximum(loss, 1e-300))
