@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Float
 
 from .. import checks, plot
-from ..activations import SmoothStep
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, TwoTimescaleLimit
 from ..dynamics.checkpoint import fingerprint
 from ..networks import ShallowNetwork
-from ..problems import Regression
 from ..simulate import simulate
-from ..targets import PiecewiseConstant
 from ..trajectory import Status, Trajectory
-from . import published
-from .base import AbstractExperiment, Evidence, Finding, Report, number, silent
+from .base import Evidence, Finding, Report, number, silent
+from .staircase import AbstractStaircase, stream
 from .summary import DistanceSummary, DynamicsSummary, Summary
 
 if TYPE_CHECKING:
@@ -35,10 +32,8 @@ class ComparisonResults(eqx.Module):
     summary: Summary
 
 
-class Comparison(AbstractExperiment):
-    """One start on one problem, trained by the gradient flow, by SGD, and in the two-timescale limit.
-
-    The start and the stream of samples follow from `seed` alone; the start is taken as it is drawn. Writes
+class Comparison(AbstractStaircase):
+    """One start on one problem, trained by the gradient flow, by SGD, and in the two-timescale limit. Writes
 
     - `risks.png`, the errors against time, and `functions.png`, the networks at some times
     - `animation.gif`
@@ -62,20 +57,11 @@ class Comparison(AbstractExperiment):
     """Save times are equidistant, or with a `first_save` geometric from there on and drawn on a log scale."""
     frame_every: int = 1
     """Saves for each frame of the animation."""
-    neurons: int = published.NEURONS
-    eta: float = published.ETA
-    noise: float = published.NOISE
-    jumps: tuple[float, ...] = published.JUMPS
-    values: tuple[float, ...] = published.VALUES
 
     def __check_init__(self):
-        for name in ("epsilon", "step_size", "slow_time", "eta"):
+        for name in ("epsilon", "step_size", "slow_time"):
             checks.positive(name, getattr(self, name))
-        checks.non_negative("noise", self.noise)
-        checks.count("neurons", self.neurons)
         checks.count("saves", self.saves)
-        if checks.count("seed", self.seed, at_least=0) >= 2**32:
-            raise ValueError(f"seed must be below 2**32, got {self.seed}")
         if not 1 <= self.steps < 2**31:
             raise ValueError(
                 f"slow time {self.slow_time:g} takes {self.slow_time / (self.epsilon * self.step_size):.2g} steps of "
@@ -105,21 +91,8 @@ class Comparison(AbstractExperiment):
         return np.concatenate([[0.0], np.geomspace(self.first_save, self.slow_time, self.saves)])
 
     @property
-    def target(self) -> PiecewiseConstant:
-        return PiecewiseConstant(self.jumps, self.values)
-
-    @property
-    def problem(self) -> Regression:
-        return Regression(self.target, self.noise)
-
-    @property
     def start(self) -> ShallowNetwork:
-        return ShallowNetwork.init(jax.random.key(self.seed), self.neurons, SmoothStep(self.eta))
-
-    @property
-    def stream(self) -> Key[Array, ""]:
-        """The key of the samples, apart from the two keys that `ShallowNetwork.init` derives."""
-        return jax.random.fold_in(jax.random.key(self.seed), 2)
+        return self.start_of(self.seed)
 
     @property
     def dynamics(self) -> dict[str, AbstractDynamics]:
@@ -130,15 +103,9 @@ class Comparison(AbstractExperiment):
         }
 
     @property
-    def floor(self) -> float:
-        """The error that the width of the neurons leaves."""
-        return published.floor(self.eta, self.values)
-
-    @property
     def neurons_per_piece(self) -> tuple[int, ...]:
         """How many neurons of the start lie in each piece of the target."""
-        edges = [0.0, *self.jumps, 1.0]
-        return tuple(np.histogram(self.start.positions, edges)[0].tolist())
+        return tuple(self.pieces_of(self.start).tolist())
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
         trajectories, measured = {}, []
@@ -173,11 +140,12 @@ def _measure(
 ) -> tuple[Trajectory, DynamicsSummary]:
     """One run, compiled before it is timed; of SGD that goes on from a checkpoint, only the rest is timed."""
     model, problem, times = comparison.start, comparison.problem, comparison.slow_times
+    key = stream(jax.random.key(comparison.seed))
 
     def seconds(slow_times, progress, checkpoint=None):
         start = time.perf_counter()
         trajectory = simulate(
-            *(dynamics, model, problem, slow_times), key=comparison.stream, progress=progress, checkpoint=checkpoint
+            *(dynamics, model, problem, slow_times), key=key, progress=progress, checkpoint=checkpoint
         )
         return jax.block_until_ready(trajectory), time.perf_counter() - start
 

@@ -17,10 +17,9 @@ from ..dynamics import SGD
 from ..networks import ShallowNetwork
 from ..problems import Regression
 from ..simulate import simulate
-from ..targets import PiecewiseConstant
 from ..trajectory import Status
-from . import published
-from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
+from .base import Evidence, Finding, Report, Table, number
+from .staircase import AbstractStaircase, stream
 
 ARMS: dict[str, str | None] = {"exact gradient": None, "box gradient": "box"}
 """The derivative of an activation in SGD: its own, or the box of the published code."""
@@ -28,11 +27,10 @@ LANES = 64
 """Starts in one compiled program."""
 
 
-class VaryingEpsilon(AbstractExperiment):
+class VaryingEpsilon(AbstractStaircase):
     """SGD to a fixed slow time for each ratio `epsilon`, from `seeds` starts, with the exact and the box gradient.
 
-    Start and samples of the k-th run follow from `seed + k` alone, as in `Comparison`: they are the same for every
-    ratio and both gradients. Each start is taken as it is drawn. Writes
+    The k-th start is that of the seed `seed + k`. Writes
 
     - `errors.png`, the final errors as boxes with every run as a dot
     - `errors.nc`, all of them, with their status and the neurons in each piece of the target at the start
@@ -44,20 +42,12 @@ class VaryingEpsilon(AbstractExperiment):
     epsilons: tuple[float, ...] = (0.01, 0.1, 1.0)
     step_size: float = 1e-5
     slow_time: float = 3.0
-    neurons: int = published.NEURONS
-    eta: float = published.ETA
-    noise: float = published.NOISE
-    jumps: tuple[float, ...] = published.JUMPS
-    values: tuple[float, ...] = published.VALUES
 
     def __check_init__(self):
-        for name in ("step_size", "slow_time", "eta"):
+        for name in ("step_size", "slow_time"):
             checks.positive(name, getattr(self, name))
         checks.positive("epsilons", np.asarray(self.epsilons))
-        checks.non_negative("noise", self.noise)
-        checks.count("neurons", self.neurons)
-        checks.count("seeds", self.seeds)
-        if checks.count("seed", self.seed, at_least=0) + self.seeds > 2**32:
+        if self.seed + checks.count("seeds", self.seeds) > 2**32:
             raise ValueError(f"seeds must end below 2**32, got {self.seeds} from {self.seed} on")
 
     @property
@@ -75,14 +65,11 @@ class VaryingEpsilon(AbstractExperiment):
     def steps(self, epsilon: float) -> int:
         return round(self.slow_time / (epsilon * self.step_size))
 
-    @property
-    def floor(self) -> float:
-        return published.floor(self.eta, self.values)
-
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
         errors, status = self._final_errors(report)
         report("drawing", 0, 0)
-        per_piece = self._neurons_per_piece()
+        seeds = range(self.seed, self.seed + self.seeds)
+        per_piece = np.stack([self.pieces_of(self.start_of(seed)) for seed in seeds])
         two_each = per_piece.min(axis=1) >= 2
         self._draw(errors, two_each, folder)
         self._save(errors, status, per_piece, folder)
@@ -122,17 +109,12 @@ class VaryingEpsilon(AbstractExperiment):
         return errors, status
 
     def _run(self, job: "_Job") -> tuple[Float[Array, " lanes"], Int[Array, " lanes"]]:
-        problem = Regression(PiecewiseConstant(self.jumps, self.values), self.noise)
         activation = SmoothStep(self.eta, surrogate=list(ARMS.values())[job.arm])
         sgd = SGD(self.epsilons[job.ratio], self.step_size)
         seeds = jnp.arange(self.seed, self.seed + self.seeds, dtype=jnp.uint32)[job.lanes]
-        return jax.block_until_ready(_train(sgd, activation, self.neurons, problem, jnp.array([self.slow_time]), seeds))
-
-    def _neurons_per_piece(self) -> Int[np.ndarray, "seed piece"]:
-        seeds = range(self.seed, self.seed + self.seeds)
-        starts = [ShallowNetwork.init(jax.random.key(seed), self.neurons, SmoothStep(self.eta)) for seed in seeds]
-        edges = [0.0, *self.jumps, 1.0]
-        return np.stack([np.histogram(start.positions, edges)[0] for start in starts])
+        return jax.block_until_ready(
+            _train(sgd, activation, self.neurons, self.problem, jnp.array([self.slow_time]), seeds)
+        )
 
     def _draw(self, errors: Float[np.ndarray, "arm epsilon seed"], two_each: np.ndarray, folder: pathlib.Path) -> None:
         groups = [f"ε = {number(epsilon)}" for epsilon in self.epsilons]
@@ -222,7 +204,7 @@ def _train(
     def final(seed):
         key = jax.random.key(seed)
         start = ShallowNetwork.init(key, neurons, activation)
-        trajectory = simulate(sgd, start, problem, slow_times, key=jax.random.fold_in(key, 2))
+        trajectory = simulate(sgd, start, problem, slow_times, key=stream(key))
         return trajectory.risk[-1], trajectory.status
 
     return jax.vmap(final)(seeds)

@@ -1,0 +1,59 @@
+"""The one-dimensional setting of Marion and Berthier (2023), arXiv 2304.09576, which several experiments share."""
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from .. import checks
+from ..activations import SmoothStep
+from ..networks import ShallowNetwork
+from ..problems import Regression
+from ..targets import PiecewiseConstant
+from .base import AbstractExperiment
+
+
+class AbstractStaircase(AbstractExperiment):
+    """A network of smooth steps learns a piecewise constant target from noisy samples.
+
+    Start and samples of a seed follow from it alone: they are the same for every dynamics and ratio. A start is taken
+    as it is drawn.
+    """
+
+    neurons: int = eqx.field(default=20, kw_only=True)
+    eta: float = eqx.field(default=4e-3, kw_only=True)
+    noise: float = eqx.field(default=1.0, kw_only=True)
+    jumps: tuple[float, ...] = eqx.field(default=(0.2, 0.35, 0.5, 0.65, 0.8), kw_only=True)
+    values: tuple[float, ...] = eqx.field(default=(1.0, 5.0, 1.0, 3.0, 1.0, 5.0), kw_only=True)
+
+    def __check_init__(self):
+        checks.positive("eta", self.eta)
+        checks.non_negative("noise", self.noise)
+        checks.count("neurons", self.neurons)
+        if checks.count("seed", self.seed, at_least=0) >= 2**32:
+            raise ValueError(f"seed must be below 2**32, got {self.seed}")
+
+    @property
+    def target(self) -> PiecewiseConstant:
+        return PiecewiseConstant(self.jumps, self.values)
+
+    @property
+    def problem(self) -> Regression:
+        return Regression(self.target, self.noise)
+
+    @property
+    def floor(self) -> float:
+        r"""The error of the best network with one neuron at each jump: $\eta \sum_i w_i^2 / 28$, w the heights."""
+        return self.eta * float(np.sum(np.diff(self.values) ** 2)) / 28
+
+    def start_of(self, seed: int) -> ShallowNetwork:
+        return ShallowNetwork.init(jax.random.key(seed), self.neurons, SmoothStep(self.eta))
+
+    def pieces_of(self, start: ShallowNetwork) -> Int[np.ndarray, " p"]:
+        """How many neurons lie in each piece of the target."""
+        return np.histogram(start.positions, [0.0, *self.jumps, 1.0])[0]
+
+
+def stream(key: Key[Array, ""]) -> Key[Array, ""]:
+    """The key of the samples, apart from the two keys that `ShallowNetwork.init` derives."""
+    return jax.random.fold_in(key, 2)
