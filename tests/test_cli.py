@@ -94,10 +94,10 @@ def test_the_files_are_named_and_exist(result, summary, folder):
 def test_progress_goes_to_the_standard_error_as_plain_lines(result):
     _, text, progress = result
     phases = ["compiling SGD", "SGD", "compiling limit", "limit", "drawing"]
-    assert [line for line in progress.splitlines() if "steps/s" not in line] == phases
-    paces = [line for line in progress.splitlines() if "steps/s" in line]
+    assert [line for line in progress.splitlines() if "/s, " not in line] == phases
+    paces = [line for line in progress.splitlines() if "/s, " in line]
     assert 1 <= len(paces) <= 10
-    assert all(re.fullmatch(r"SGD: [\d,]+ of [\d,]+ steps, \S+ steps/s, \S+ left", line) for line in paces)
+    assert all(re.fullmatch(r"SGD: [\d,]+ of [\d,]+, \S+/s, \S+ left", line) for line in paces)
     assert "\x1b" not in text + progress
 
 
@@ -111,7 +111,7 @@ def test_a_terminal_gets_a_bar():
         report("SGD", 0, 0)
         report("SGD", 500, 1000)
         report("drawing", 0, 0)
-    assert "steps/s, 0:00:00 left" in screen.getvalue()
+    assert "/s, 0:00:00 left" in screen.getvalue()
     assert "drawing" in screen.getvalue()
 
 

@@ -110,8 +110,12 @@ def _run(options: argparse.Namespace) -> int:
         return BAD_INPUT
     console = _console()
     console.print(f"{experiment.name} ({experiment.profile}): {experiment.description}", soft_wrap=True)
-    with _reporting() as report:
-        outcome = experiment.run(folder, report)
+    try:
+        with _reporting() as report:
+            outcome = experiment.run(folder, report)
+    except (ValueError, ImportError) as error:
+        print(f"tts-jax: {error}", file=sys.stderr)
+        return BAD_INPUT
     _print(console, outcome)
     return 0
 
@@ -163,7 +167,7 @@ def _console(stderr: bool = False) -> Console:
 
 @contextlib.contextmanager
 def _reporting() -> Iterator[Report]:
-    """Progress on the standard error: a bar on a terminal, otherwise a line for each phase and each tenth of SGD."""
+    """Progress on the standard error: a bar on a terminal, otherwise a line for each phase and each tenth of it."""
     console = _console(stderr=True)
     if not console.is_terminal:
         yield _Lines(console)
@@ -174,20 +178,21 @@ def _reporting() -> Iterator[Report]:
 
 
 class _Reporter(abc.ABC):
-    """A `Report` that knows how fast SGD is."""
+    """A `Report` that knows how fast the work is."""
 
     def __init__(self):
         self.phase = ""
         self.since = 0.0
+        self.before = 0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         if phase != self.phase:
-            self.phase, self.since = phase, time.perf_counter()
+            self.phase, self.since, self.before = phase, time.perf_counter(), done
             self.begin(phase)
-        if done:
-            elapsed = time.perf_counter() - self.since
-            left = datetime.timedelta(seconds=round(elapsed * (total - done) / done))
-            self.advance(done, total, f"{done / elapsed:.2g} steps/s, {left} left")
+        if done > self.before:
+            pace = (done - self.before) / (time.perf_counter() - self.since)
+            left = datetime.timedelta(seconds=round((total - done) / pace))
+            self.advance(done, total, f"{pace:.2g}/s, {left} left")
 
     @abc.abstractmethod
     def begin(self, phase: str) -> None: ...
@@ -228,4 +233,4 @@ class _Lines(_Reporter):
     def advance(self, done: int, total: int, pace: str) -> None:
         if 10 * done // total > self.tenth:
             self.tenth = 10 * done // total
-            self.console.print(f"{self.phase}: {done:,} of {total:,} steps, {pace}")
+            self.console.print(f"{self.phase}: {done:,} of {total:,}, {pace}")

@@ -10,6 +10,7 @@ from typing import Any
 from .base import AbstractExperiment
 from .comparison import Comparison
 from .finite_data import FiniteData
+from .regime_atlas import RegimeAtlas
 from .sketches import Notation, ReducedSketch
 from .varying import VaryingEpsilon
 
@@ -86,6 +87,20 @@ RELU = dataclasses.replace(
     dimension=1,
     eta=None,
 )
+REGIME_ATLAS = RegimeAtlas(
+    name="regime-atlas",
+    profile="paper",
+    shows="a map of ours",
+    description="from how many starts training reaches a global minimum, over epsilon and the number of neurons",
+    epsilons=tuple(float(f"{10 ** (-5 * k / 11):.2g}") for k in range(12)),
+    sizes=(5, 8, 12, 16, 20, 30, 40, 60),
+    seeds=64,
+    slow_times=(0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
+    sgd_epsilons=(1.0, 0.1, 0.01),
+    sgd_sizes=(5, 12, 20, 40),
+    sgd_seeds=8,
+    sgd_slow_time=3.0,
+)
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
     NOTATION,
@@ -105,6 +120,16 @@ PRESETS: tuple[AbstractExperiment, ...] = (
     ADDITIVE_10D,
     dataclasses.replace(RELU, profile="quick"),
     RELU,
+    dataclasses.replace(
+        REGIME_ATLAS,
+        profile="quick",
+        epsilons=(1.0, 0.1, 0.01, 1e-3),
+        sizes=(5, 8, 12, 20),
+        seeds=16,
+        sgd_epsilons=(1.0, 0.1),
+        sgd_sizes=(5, 12),
+    ),
+    REGIME_ATLAS,
 )
 
 

@@ -1,0 +1,221 @@
+"""Where training reaches a global minimum: over the ratio epsilon and the number of neurons."""
+
+import pathlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .. import checks
+from ..dynamics import SGD, AbstractDynamics, GradientFlow
+from ..plot.style import STYLE, WIDTH, new_figure
+from ..problems import Regression
+from ..sweep import sweep
+from ..targets import PiecewiseConstant
+from ..theory import probability_of_good_start
+from . import published
+from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
+
+if TYPE_CHECKING:
+    import xarray
+
+SETTLED = 0.01
+"""A run without success is unsettled where its risk fell by more than this share between the last two saves."""
+
+
+class RegimeAtlas(AbstractExperiment):
+    """The share of starts from which training reaches a global minimum, for each ratio and number of neurons: of the
+    exact flow, and of SGD on a coarser grid, with fewer starts and to an earlier slow time.
+
+    A run has converged where its last risk is below ten times the floor that the width of the neurons sets; a run that
+    fails has not. The flow is solved to a tolerance of 1e-6. Start and samples of seed s are those of `Comparison`.
+    Writes
+
+    - `atlas.png`, both maps, with the exact probability that every piece of the target holds two neurons
+    - `flow.zarr` and `sgd.zarr`, the data sets of both sweeps: see `tts_jax.load`. Interrupted, the same experiment in
+      the same folder goes on where it was.
+
+    Raises `ValueError` for values that cannot be simulated, and `ImportError` without the package zarr.
+    """
+
+    epsilons: tuple[float, ...]
+    sizes: tuple[int, ...]
+    """Numbers of neurons."""
+    seeds: int
+    slow_times: tuple[float, ...]
+    """Save times of the flow."""
+    sgd_epsilons: tuple[float, ...]
+    sgd_sizes: tuple[int, ...]
+    sgd_seeds: int
+    sgd_slow_time: float
+    step_size: float = 1e-5
+    eta: float = published.ETA
+    noise: float = published.NOISE
+    jumps: tuple[float, ...] = published.JUMPS
+    values: tuple[float, ...] = published.VALUES
+
+    def __check_init__(self):
+        checks.slow_times(np.asarray(self.slow_times))
+        if len(self.slow_times) < 2:
+            raise ValueError(f"the flow needs two slow times to be compared, got {self.slow_times}")
+        for name in ("step_size", "sgd_slow_time", "eta"):
+            checks.positive(name, getattr(self, name))
+        checks.non_negative("noise", self.noise)
+        for name in ("epsilons", "sgd_epsilons"):
+            checks.positive(name, np.asarray(getattr(self, name)))
+        for size in (*self.sizes, *self.sgd_sizes):
+            checks.count("neurons", size)
+        for name in ("seeds", "sgd_seeds"):
+            if self.seed + checks.count(name, getattr(self, name)) > 2**32:
+                raise ValueError(f"seeds must end below 2**32, got {getattr(self, name)} from {self.seed} on")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "ε": f"{len(self.epsilons)} from {number(max(self.epsilons))} to {number(min(self.epsilons))}",
+            "neurons": ", ".join(map(number, self.sizes)),
+            "starts": number(self.seeds),
+            "slow time": number(self.slow_times[-1]),
+            "of SGD": f"{len(self.sgd_epsilons)} x {len(self.sgd_sizes)} x {self.sgd_seeds} to slow time "
+            f"{number(self.sgd_slow_time)}",
+            "h": number(self.step_size),
+            "η": number(self.eta),
+        }
+
+    @property
+    def target(self) -> PiecewiseConstant:
+        return PiecewiseConstant(self.jumps, self.values)
+
+    @property
+    def success(self) -> float:
+        """Risks below are a global minimum, as in `Comparison`."""
+        return 10 * published.floor(self.eta, self.values)
+
+    def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
+        def run(
+            name: str, arm: AbstractDynamics, times: object, epsilons: object, sizes: object, seeds: int
+        ) -> "xarray.Dataset":
+            return sweep(
+                arm,
+                Regression(self.target, self.noise),
+                np.asarray(times),
+                epsilon=epsilons,
+                neurons=sizes,
+                eta=self.eta,
+                seeds=range(self.seed, self.seed + seeds),
+                store=folder / f"{name}.zarr",
+                progress=lambda done, total: report(f"runs of {name}", done, total),
+            )
+
+        flow = GradientFlow(1.0, rtol=1e-6, atol=1e-6)
+        flows = run("flow", flow, self.slow_times, self.epsilons, self.sizes, self.seeds)
+        sgd, end = SGD(1.0, self.step_size), [self.sgd_slow_time]
+        sgds = run("sgd", sgd, end, self.sgd_epsilons, self.sgd_sizes, self.sgd_seeds)
+        report("drawing", 0, 0)
+        self._draw(flows, sgds).savefig(folder / "atlas.png", dpi=200)
+        return Evidence(
+            figures=("atlas.png",),
+            findings=self._findings(flows, sgds),
+            tables=(self._table("gradient flow", flows), self._table("SGD", sgds)),
+            files=("flow.zarr", "sgd.zarr"),
+            results=(flows, sgds),
+            record={"success": self.success, "flow": self._counts(flows)},
+        )
+
+    def share(self, runs: "xarray.Dataset", save: int = -1) -> "xarray.DataArray":
+        """Of the starts that have converged at a save time; dimensions `epsilon`, `neurons`."""
+        return (runs.risk.isel(slow_time=save) < self.success).mean("seed")
+
+    def _counts(self, flows: "xarray.Dataset") -> dict[str, int]:
+        before, last = (flows.risk.isel(slow_time=k) for k in (-2, -1))
+        moving = (last >= self.success) & (last < (1 - SETTLED) * before)
+        strict = last < self.success / 5
+        return {
+            "runs": flows.status.size,
+            "failed": int((flows.status != 0).sum()),
+            "unsettled": int(moving.sum()),
+            "between_2_and_10_floors": int(((last < self.success) & ~strict).sum()),
+        }
+
+    def _findings(self, flows: "xarray.Dataset", sgds: "xarray.Dataset") -> tuple[Finding, ...]:
+        share, ratios = self.share(flows), np.asarray(self.epsilons)
+        small, large = (share.isel(epsilon=k) for k in (ratios.argmin(), ratios.argmax()))
+        good = (flows.neurons_per_piece.isel(epsilon=ratios.argmin()) >= 2).all("piece")
+        reached = flows.risk.isel(epsilon=ratios.argmin(), slow_time=-1) < self.success
+        averages = self.share(sgds).mean("neurons")
+        order = np.argsort(self.sgd_epsilons)
+        counts = self._counts(flows)
+        return (
+            Finding(
+                "the smaller ε, the more starts lead the flow to a global minimum",
+                f"share over all numbers of neurons {float(small.mean()):.3f} at ε = {ratios.min():g}, "
+                f"{float(large.mean()):.3f} at ε = {ratios.max():g}; {counts['failed']} of {counts['runs']:,} runs "
+                f"failed, {counts['unsettled']} without success still fell by over {SETTLED:.0%} after slow time "
+                f"{self.slow_times[-2]:g}",
+                bool(small.mean() > large.mean()),
+            ),
+            Finding(
+                "with small ε every start of two neurons in each piece does",
+                f"{int((reached & good).sum())} of {int(good.sum())} such starts at ε = {ratios.min():g}, and "
+                f"{int((reached & ~good).sum())} of {int((~good).sum())} others",
+                bool(reached.where(good, True).all()),
+            ),
+            Finding(
+                "so with SGD: the smaller ε, the more starts",
+                ", ".join(f"{float(averages[k]):.3f} at ε = {self.sgd_epsilons[k]:g}" for k in order)
+                + f"; {int((sgds.status != 0).sum())} of {sgds.status.size} runs failed",
+                bool(np.all(np.diff(averages.values[order]) <= 0)),
+            ),
+        )
+
+    def _table(self, title: str, runs: "xarray.Dataset") -> Table:
+        rows = tuple(
+            (number(float(row.epsilon)), *(f"{value:.3f}" for value in row.values)) for row in self.share(runs)
+        )
+        return Table(("ε", *(f"{size} neurons" for size in runs.neurons.values)), rows, f"share converged, {title}")
+
+    def _draw(self, flows: "xarray.Dataset", sgds: "xarray.Dataset") -> Figure:
+        with rc_context(STYLE):
+            figure = new_figure(WIDTH, 3.6)
+            ratio = [len(self.sizes), len(self.sgd_sizes)]
+            maps = figure.subplots(2, 2, width_ratios=ratio, height_ratios=[1, max(len(self.epsilons), 3)])
+            panels = (
+                (flows, f"gradient flow to τ = {self.slow_times[-1]:g}\n{self.seeds} starts a cell"),
+                (sgds, f"SGD, h = {self.step_size:g}, to τ = {self.sgd_slow_time:g}\n{self.sgd_seeds} starts a cell"),
+            )
+            for (above, axes), (runs, title) in zip(maps.T, panels, strict=True):
+                share = self.share(runs).sortby("epsilon")
+                theory = [probability_of_good_start(self.target, int(size)) for size in share.neurons]
+                _heat_map(above, np.array([theory]))
+                above.set_title(title)
+                above.set_xticks([])
+                above.set_yticks([0], ["2 in each\npiece"])
+                image = _heat_map(axes, share.values)
+                axes.set_xticks(range(share.neurons.size), [str(size) for size in share.neurons.values])
+                axes.set_yticks(range(share.epsilon.size), [f"{ratio:.2g}" for ratio in share.epsilon.values])
+                axes.set(xlabel="neurons", ylabel="ε")
+            figure.colorbar(image, ax=maps, label="share of starts that reach a global minimum", shrink=0.8)
+            failed = int((sgds.status != 0).sum())
+            counts = self._counts(flows)
+            figure.supxlabel(
+                "In the cells: per cent. Above: exact probability that every piece of the target holds two neurons.\n"
+                f"Flow: {counts['failed']} of {counts['runs']:,} runs failed, {counts['unsettled']} without success "
+                f"still fell by over {SETTLED:.0%} after τ = {self.slow_times[-2]:g}. "
+                f"SGD: {failed} of {sgds.status.size} failed.",
+                fontsize=7,
+            )
+        return figure
+
+
+def _heat_map(axes: Axes, shares: Float[np.ndarray, "rows columns"]):
+    """Percentages in their colours."""
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        ink = "black" if share > 0.5 else "white"
+        axes.text(column, row, f"{100 * share:.0f}", color=ink, fontsize=6, ha="center", va="center")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return image
