@@ -4,6 +4,7 @@ import pytest
 from command_line import call
 
 import tts_jax as tts
+from tts_jax.sweep_plots import convergence, risks_of
 
 pytest.importorskip("zarr")
 
@@ -27,6 +28,19 @@ def test_sweep_resume_show_plot(tmp_path):
     code, text, _ = call("plot", store)
     assert code == 0
     assert {file.name for file in (tmp_path / "run-figures").iterdir()} == {"risks.png", "convergence.png"}
+
+
+@pytest.mark.parametrize("axes", [{}, {"neurons": [3, 4]}, {"neurons": [3, 4], "epsilon": [0.1, 0.2, 0.3]}])
+def test_pictures_show_every_dynamics(axes):
+    arms = {name: tts.SGD(1.0, step) for name, step in (("slow", 1e-2), ("fast", 2e-2), ("fastest", 4e-2))}
+    problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+    dataset = tts.sweep(arms, problem, [0.01, 0.02], seeds=2, progress=False, **({"neurons": 3} | axes))
+    share, risks = convergence(dataset), risks_of(dataset)
+    assert [axes.get_title() for axes in share.axes[:3]] == list(arms)
+    if axes:
+        assert [axes.get_title() for axes in risks.axes] == list(arms)
+    else:
+        assert [text.get_text() for text in risks.legends[0].get_texts()] == [f"dynamics = {name}" for name in arms]
 
 
 def test_a_file_and_flags_say_the_same(tmp_path):

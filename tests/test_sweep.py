@@ -141,32 +141,42 @@ def test_refused_before_any_work(axes, message, annotations_off):
     assert "\n" not in str(caught.value)
 
 
-def test_devices_change_nothing():
-    """Eight virtual devices: SGD is as on one, to rounding, and no collective is in the program."""
-    script = """
-        import jax, numpy as np, re
-        jax.config.update("jax_enable_x64", True)
-        import tts_jax as tts
-        from tts_jax import grid
-        from tts_jax.sweep import Starts, mesh_of, run_chunks, stack
-        problem = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
-        arm = tts.SGD(0.1, 1e-2)
-        def run(devices):
-            return tts.sweep(arm, problem, [0.01, 0.02], seeds=35, neurons=[3, 4], devices=devices, progress=False)
-        eight, one = run(jax.devices()), run(jax.devices()[:1])
-        assert len(jax.devices()) == 8
-        np.testing.assert_allclose(eight.positions, one.positions, rtol=1e-12)
-        np.testing.assert_allclose(eight.risk, one.risk, rtol=1e-12)
-        assert (eight.status == 0).all()
-        plan = grid.Grid.of(arm, problem, [0.01, 0.02], 35, grid.uniform_start, {"neurons": [3, 4]})
-        chunk = Starts(plan).of(plan.chunks()[0], plan.block)
-        chunks = jax.tree.map(stack, *[chunk] * 8)
-        mesh = mesh_of(arm, jax.devices())
-        text = run_chunks.lower(mesh, chunks, jax.numpy.asarray(plan.slow_times)).compile().compiled.as_text()
-        found = re.findall("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", text)
-        assert "num_partitions=8" in text and not found, found
-    """
+DEVICES = """
+    import jax, numpy as np, re, sys
+    jax.config.update("jax_enable_x64", True)
+    import tts_jax as tts
+    from tts_jax import grid
+    from tts_jax.sweep import Starts, mesh_of, run_chunks, stack
+    problem = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
+    arms = {"SGD": (tts.SGD(0.1, 1e-2), 35), "flow": (tts.GradientFlow(0.1, rtol=1e-6, atol=1e-6), 3)}
+    arm, seeds = arms[sys.argv[1]]
+    def run(devices):
+        return tts.sweep(arm, problem, [0.01, 5.0], seeds=seeds, neurons=[3, 4], devices=devices, progress=False)
+    assert len(jax.devices()) == 8
+    one = run(jax.devices()[:1])
+    assert (one.status == 0).all()
+    for count in (2, 8):
+        assert one.drop_attrs().equals(run(jax.devices()[:count]).drop_attrs()), count
+    plan = grid.Grid.of(arm, problem, [0.01, 5.0], seeds, grid.uniform_start, {"neurons": [3, 4]})
+    chunk = Starts(plan).of(plan.chunks()[0], plan.block)
+    chunks = jax.tree.map(stack, *[chunk] * 8)
+    mesh = mesh_of(arm, jax.devices())
+    text = run_chunks.lower(mesh, chunks, jax.numpy.asarray(plan.slow_times)).compile().compiled.as_text()
+    found = re.findall("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", text)
+    assert "num_partitions=8" in text and not found, found
+    np.savez(sys.argv[2], *(one[name].values for name in sorted(one)))
+"""
+
+
+@pytest.mark.parametrize("arm", ["SGD", "flow"])
+def test_devices_change_no_bit(arm, tmp_path):
+    """One, two and eight virtual devices, and a process that has one only; no collective is in the program."""
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", textwrap.dedent(script)]
+    command = [sys.executable, "-c", textwrap.dedent(DEVICES), arm, str(tmp_path / "eight.npz")]
     done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    dynamics, seeds = {"SGD": (tts.SGD(0.1, 1e-2), 35), "flow": (tts.GradientFlow(0.1, rtol=1e-6, atol=1e-6), 3)}[arm]
+    here = tts.sweep(dynamics, PROBLEM, [0.01, 5.0], seeds=seeds, neurons=[3, 4], progress=False)
+    with np.load(tmp_path / "eight.npz") as there:
+        for name, values in zip(sorted(here), there.values(), strict=True):
+            np.testing.assert_array_equal(here[name], values, err_msg=name)

@@ -74,7 +74,7 @@ def sweep(
     Different numbers of neurons share a compiled program, padded with neurons at 2 + eta, which neither act nor move.
 
     Chunks are spread over `devices`, by default all of this process; on one CPU they run in a thread for each core.
-    Another number of devices is another compiled program, which may round the last digit differently.
+    No device hears of another, and their number changes no result, bit for bit.
     Where `jax.distributed.initialize()` has been called, each process computes its share into the common `store` and
     returns what is there when it is done.
 
