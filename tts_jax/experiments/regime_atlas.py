@@ -13,10 +13,10 @@ from .. import checks
 from ..dynamics import SGD, AbstractDynamics, GradientFlow
 from ..plot.style import STYLE, WIDTH, new_figure
 from ..problems import Regression
+from ..results import floor
 from ..sweep import sweep
 from ..targets import PiecewiseConstant
 from ..theory import probability_of_good_start
-from . import published
 from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ class RegimeAtlas(AbstractExperiment):
     sgd_seeds: int
     sgd_slow_time: float
     step_size: float = 1e-5
-    eta: float = published.ETA
-    noise: float = published.NOISE
-    jumps: tuple[float, ...] = published.JUMPS
-    values: tuple[float, ...] = published.VALUES
+    eta: float = 4e-3
+    noise: float = 1.0
+    jumps: tuple[float, ...] = (0.2, 0.35, 0.5, 0.65, 0.8)
+    values: tuple[float, ...] = (1.0, 5.0, 1.0, 3.0, 1.0, 5.0)
 
     def __check_init__(self):
         checks.slow_times(np.asarray(self.slow_times))
@@ -92,7 +92,7 @@ class RegimeAtlas(AbstractExperiment):
     @property
     def success(self) -> float:
         """Risks below are a global minimum, as in `Comparison`."""
-        return 10 * published.floor(self.eta, self.values)
+        return 10 * floor(self.target, self.eta)
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
         def run(
