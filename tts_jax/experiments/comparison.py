@@ -53,6 +53,7 @@ class Comparison(AbstractStaircase):
     """Slow times at which the figure shows the functions."""
     succeeds: bool
     """Whether SGD reaches a global minimum, as the paper claims."""
+    neurons: int = 20
     first_save: float | None = None
     """Save times are equidistant, or with a `first_save` geometric from there on and drawn on a log scale."""
     frame_every: int = 1
@@ -61,6 +62,7 @@ class Comparison(AbstractStaircase):
     def __check_init__(self):
         for name in ("epsilon", "step_size", "slow_time"):
             checks.positive(name, getattr(self, name))
+        checks.count("neurons", self.neurons)
         checks.count("saves", self.saves)
         if not 1 <= self.steps < 2**31:
             raise ValueError(
@@ -92,7 +94,7 @@ class Comparison(AbstractStaircase):
 
     @property
     def start(self) -> ShallowNetwork:
-        return self.start_of(self.seed)
+        return self.start_of(self.seed, self.neurons)
 
     @property
     def dynamics(self) -> dict[str, AbstractDynamics]:
@@ -169,8 +171,8 @@ def _measure(
 
 
 def _findings(comparison: Comparison, summary: Summary) -> tuple[Finding, ...]:
-    """An error, or a squared distance, of ten times the floor is where success ends."""
-    limit = 10 * comparison.floor
+    """A squared distance is judged as an error is."""
+    limit = comparison.success
     errors = {row.name: row.final_error for row in summary.dynamics}
     reached = ", ".join(f"{name} {number(final_error)}" for name, final_error in errors.items())
     error = f"error at the end: {reached}; the floor set by η is {number(comparison.floor)}"

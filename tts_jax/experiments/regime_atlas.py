@@ -12,12 +12,10 @@ from matplotlib.figure import Figure
 from .. import checks
 from ..dynamics import SGD, AbstractDynamics, GradientFlow
 from ..plot.style import STYLE, WIDTH, new_figure
-from ..problems import Regression
-from ..results import floor
 from ..sweep import sweep
-from ..targets import PiecewiseConstant
 from ..theory import probability_of_good_start
-from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
+from .base import Evidence, Finding, Report, Table, number
+from .staircase import AbstractStaircase
 
 if TYPE_CHECKING:
     import xarray
@@ -26,7 +24,7 @@ SETTLED = 0.01
 """A run without success is unsettled where its risk fell by more than this share between the last two saves."""
 
 
-class RegimeAtlas(AbstractExperiment):
+class RegimeAtlas(AbstractStaircase):
     """The share of starts from which training reaches a global minimum, for each ratio and number of neurons: of the
     exact flow, and of SGD on a coarser grid, with fewer starts and to an earlier slow time.
 
@@ -52,18 +50,13 @@ class RegimeAtlas(AbstractExperiment):
     sgd_seeds: int
     sgd_slow_time: float
     step_size: float = 1e-5
-    eta: float = 4e-3
-    noise: float = 1.0
-    jumps: tuple[float, ...] = (0.2, 0.35, 0.5, 0.65, 0.8)
-    values: tuple[float, ...] = (1.0, 5.0, 1.0, 3.0, 1.0, 5.0)
 
     def __check_init__(self):
         checks.slow_times(np.asarray(self.slow_times))
         if len(self.slow_times) < 2:
             raise ValueError(f"the flow needs two slow times to be compared, got {self.slow_times}")
-        for name in ("step_size", "sgd_slow_time", "eta"):
+        for name in ("step_size", "sgd_slow_time"):
             checks.positive(name, getattr(self, name))
-        checks.non_negative("noise", self.noise)
         for name in ("epsilons", "sgd_epsilons"):
             checks.positive(name, np.asarray(getattr(self, name)))
         for size in (*self.sizes, *self.sgd_sizes):
@@ -85,22 +78,13 @@ class RegimeAtlas(AbstractExperiment):
             "η": number(self.eta),
         }
 
-    @property
-    def target(self) -> PiecewiseConstant:
-        return PiecewiseConstant(self.jumps, self.values)
-
-    @property
-    def success(self) -> float:
-        """Risks below are a global minimum, as in `Comparison`."""
-        return 10 * floor(self.target, self.eta)
-
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
         def run(
             name: str, arm: AbstractDynamics, times: object, epsilons: object, sizes: object, seeds: int
         ) -> "xarray.Dataset":
             return sweep(
                 arm,
-                Regression(self.target, self.noise),
+                self.problem,
                 np.asarray(times),
                 epsilon=epsilons,
                 neurons=sizes,

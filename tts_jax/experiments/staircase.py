@@ -9,6 +9,7 @@ from .. import checks
 from ..activations import SmoothStep
 from ..networks import ShallowNetwork
 from ..problems import Regression
+from ..results import floor
 from ..targets import PiecewiseConstant
 from .base import AbstractExperiment
 
@@ -20,7 +21,6 @@ class AbstractStaircase(AbstractExperiment):
     as it is drawn.
     """
 
-    neurons: int = eqx.field(default=20, kw_only=True)
     eta: float = eqx.field(default=4e-3, kw_only=True)
     noise: float = eqx.field(default=1.0, kw_only=True)
     jumps: tuple[float, ...] = eqx.field(default=(0.2, 0.35, 0.5, 0.65, 0.8), kw_only=True)
@@ -29,7 +29,6 @@ class AbstractStaircase(AbstractExperiment):
     def __check_init__(self):
         checks.positive("eta", self.eta)
         checks.non_negative("noise", self.noise)
-        checks.count("neurons", self.neurons)
         if checks.count("seed", self.seed, at_least=0) >= 2**32:
             raise ValueError(f"seed must be below 2**32, got {self.seed}")
 
@@ -43,11 +42,16 @@ class AbstractStaircase(AbstractExperiment):
 
     @property
     def floor(self) -> float:
-        r"""The error of the best network with one neuron at each jump: $\eta \sum_i w_i^2 / 28$, w the heights."""
-        return self.eta * float(np.sum(np.diff(self.values) ** 2)) / 28
+        """The error that the width of the neurons leaves."""
+        return floor(self.target, self.eta)
 
-    def start_of(self, seed: int) -> ShallowNetwork:
-        return ShallowNetwork.init(jax.random.key(seed), self.neurons, SmoothStep(self.eta))
+    @property
+    def success(self) -> float:
+        """An error below is that of a global minimum, up to the width of the neurons: ten times the floor."""
+        return 10 * self.floor
+
+    def start_of(self, seed: int, neurons: int) -> ShallowNetwork:
+        return ShallowNetwork.init(jax.random.key(seed), neurons, SmoothStep(self.eta))
 
     def pieces_of(self, start: ShallowNetwork) -> Int[np.ndarray, " p"]:
         """How many neurons lie in each piece of the target."""

@@ -42,11 +42,13 @@ class VaryingEpsilon(AbstractStaircase):
     epsilons: tuple[float, ...] = (0.01, 0.1, 1.0)
     step_size: float = 1e-5
     slow_time: float = 3.0
+    neurons: int = 20
 
     def __check_init__(self):
         for name in ("step_size", "slow_time"):
             checks.positive(name, getattr(self, name))
         checks.positive("epsilons", np.asarray(self.epsilons))
+        checks.count("neurons", self.neurons)
         if self.seed + checks.count("seeds", self.seeds) > 2**32:
             raise ValueError(f"seeds must end below 2**32, got {self.seeds} from {self.seed} on")
 
@@ -69,7 +71,7 @@ class VaryingEpsilon(AbstractStaircase):
         errors, status = self._final_errors(report)
         report("drawing", 0, 0)
         seeds = range(self.seed, self.seed + self.seeds)
-        per_piece = np.stack([self.pieces_of(self.start_of(seed)) for seed in seeds])
+        per_piece = np.stack([self.pieces_of(self.start_of(seed, self.neurons)) for seed in seeds])
         two_each = per_piece.min(axis=1) >= 2
         self._draw(errors, two_each, folder)
         self._save(errors, status, per_piece, folder)
@@ -159,7 +161,6 @@ class VaryingEpsilon(AbstractStaircase):
         return Table(("", "ε", "steps", *quartiles, "failed"), rows, title)
 
     def _findings(self, errors: np.ndarray) -> tuple[Finding, ...]:
-        """Ten times the floor is where success ends, as in `Comparison`."""
         order = np.argsort(self.epsilons)
         exact, box = np.nanmedian(errors, axis=2)[:, order]
         ratios = np.asarray(self.epsilons)[order]
@@ -170,12 +171,12 @@ class VaryingEpsilon(AbstractStaircase):
             Finding(
                 "a small ε leads SGD to a global minimum",
                 f"median {medians}; {floor}",
-                bool(exact[0] < 10 * self.floor),
+                bool(exact[0] < self.success),
             ),
             Finding(
                 "ε = 1 leaves it in a local minimum, and the error grows with ε",
                 f"median {medians}",
-                bool(exact[-1] > 10 * self.floor and np.all(np.diff(exact) > 0)),
+                bool(exact[-1] > self.success and np.all(np.diff(exact) > 0)),
             ),
             Finding(
                 "the box in place of the derivative, as published, does not change the picture",
