@@ -96,6 +96,19 @@ def test_goes_on_from_the_last_boundary(tmp_path, undisturbed):
     assert seen == []
 
 
+def test_keeps_the_state_of_an_optimiser(tmp_path):
+    def interrupt(done, total):
+        if done > 600:
+            raise KeyboardInterrupt
+
+    options = {"optimizer": optax.adam(1e-3), "steps": (0, 300, 900)}
+    with jax.numpy_dtype_promotion("standard"):  # Optax itself promotes
+        undisturbed = run(progress=lambda done, total: None, **options)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(tmp_path / "run", progress=interrupt, **options)
+        np.testing.assert_array_equal(run(tmp_path / "run", **options), undisturbed)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"h": 2e-3}, {"key": 6}, {"steps": (0, 700, 1024, 2601)}, {"optimizer": optax.sgd(1e-3)}],

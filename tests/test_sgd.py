@@ -249,12 +249,47 @@ def test_a_block_of_steps_draws_from_the_key_folded_with_its_index(stream):
     assert np.min(np.abs(reference.states(other)[1] - reference.states(stream)[1])) > 1e-9
 
 
-def test_closed_form_steps_are_those_of_automatic_differentiation(stream):
-    """`ForwardMode` and an optimiser of one's own take the derivative of the loss; alone the closed form is taken."""
-    for options in ({"adjoint": diffrax.ForwardMode()}, {"optimizer": optax.sgd(H)}):
-        dynamics = tts.SGD(0.01, H, batch_size=3, **options)
-        run = tts.simulate(dynamics, small_network(), small_problem(), stream.slow_time, key=jax.random.key(KEY))
-        np.testing.assert_allclose(reference.states(run), reference.states(stream), rtol=0, atol=1e-12)
+ANNEALED = optax.sgd(optax.linear_schedule(H, 0, 500))
+CLIPPED = optax.chain(optax.clip_by_global_norm(3.0), optax.sgd(H))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [None, optax.sgd(H, momentum=0.9), optax.adam(H), CLIPPED, (ANNEALED, optax.lamb(H))],
+    ids=["none", "momentum", "adam", "clipped", "schedule and lamb"],
+)
+def test_closed_form_steps_are_those_of_automatic_differentiation(optimizer):
+    """`ForwardMode` takes the derivative of the loss. Alone, and side by side: clipping takes the norm of a run."""
+    keys, epsilons = jax.random.split(jax.random.key(KEY), 3), jnp.array([0.01, 0.02, 0.01])
+
+    def states(key, epsilon, adjoint=None):
+        dynamics = tts.SGD(epsilon, H, batch_size=3, optimizer=optimizer, adjoint=adjoint)
+        run = tts.simulate(dynamics, small_network(), small_problem(), [0.0, 0.001, 0.007], key=key)
+        return run.model.bias, run.model.weights, run.model.positions
+
+    with jax.numpy_dtype_promotion("standard"):  # Optax itself promotes
+        want = reference.quick_jit(jax.vmap(lambda *run: states(*run, diffrax.ForwardMode())))(keys, epsilons)
+        together = reference.quick_jit(jax.vmap(states))(keys, epsilons)
+        alone = reference.quick_jit(states)(keys[1], epsilons[1])
+    for own, others, derived in zip(alone, together, want, strict=True):
+        np.testing.assert_allclose(others, derived, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(own, derived[1], rtol=0, atol=1e-10)
+        assert np.ptp(derived[0], axis=0).max() > 1e-4
+
+
+def test_derivative_of_closed_form_steps_with_an_optimiser_that_counts():
+    """In reverse mode, through two save times; `ForwardMode` derives the steps themselves."""
+
+    def risk(epsilon, adjoint=None):
+        dynamics = tts.SGD(epsilon, H, batch_size=3, optimizer=ANNEALED, adjoint=adjoint)
+        times = jnp.array([0.0, 1e-3, 3.004e-3])
+        return tts.simulate(dynamics, small_network(), small_problem(), times, key=jax.random.key(KEY)).risk[-1]
+
+    with jax.numpy_dtype_promotion("standard"):  # Optax itself promotes
+        reverse = reference.quick_jit(jax.grad(risk))(0.01)
+        forward = reference.quick_jit(jax.jacfwd(lambda epsilon: risk(epsilon, diffrax.ForwardMode())))(0.01)
+    assert abs(forward) > 1e-3
+    np.testing.assert_allclose(reverse, forward, rtol=1e-8)
 
 
 def test_runs_that_differ_in_everything_are_the_single_runs():

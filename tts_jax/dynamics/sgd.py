@@ -47,7 +47,7 @@ class SGD(AbstractDynamics):
     model.layers[0]`; a `ShallowNetwork` knows its own.
 
     One-dimensional networks of smooth steps take their gradient in closed form, and runs that `jax.vmap` puts side by
-    side share each instruction of the processor; other models and optimisers take it by automatic differentiation.
+    side share each instruction of the processor; other models take it by automatic differentiation.
 
     In 64-bit the state is plain. In 32-bit, which cannot hold updates of `epsilon * step_size` = 1e-10 to positions
     near 1, the state carries compensated sums (Kahan, 1965).
