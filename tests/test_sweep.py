@@ -10,6 +10,7 @@ import textwrap
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import tts_jax as tts
@@ -104,6 +105,17 @@ def test_targets_and_noise():
     np.testing.assert_allclose(result.risk[:, :, 0], [[0.3 + 0.4 - 0.0] * 2, [2.0] * 2], rtol=1e-12)
     assert json.loads(str(result.target.values[1]))["values"] == [0.0, 2.0]
     assert (result.neurons_per_piece[1, :, 2] == -1).all()
+
+
+def test_the_configuration_tells_optimisers_and_starts_apart():
+    def configured(momentum, neurons):
+        sgd = tts.SGD(1.0, 1e-2, optimizer=optax.sgd(1e-2, momentum))
+        return grid.Grid.of(sgd, PROBLEM, [0.1], 2, lambda key, m, eta: start(key, neurons, eta), {}).configuration()
+
+    start = grid.uniform_start
+    assert configured(0.5, 3) == configured(0.5, 3)
+    assert configured(0.5, 3) != configured(0.9, 3)
+    assert configured(0.5, 3) != configured(0.5, 4)
 
 
 def test_chunks_cover_the_grid_once_and_are_bounded():

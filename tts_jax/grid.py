@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, Real
 from . import checks
 from .activations import SmoothStep
 from .dynamics import SGD, AbstractDynamics
+from .dynamics.checkpoint import fingerprint
 from .networks import ShallowNetwork
 from .problems import AbstractProblem, Regression
 
@@ -222,7 +223,9 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return getattr(value, "__qualname__", type(value).__qualname__)
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    # A function within another, such as the parts of an optimiser, is what it was made from.
+    return f"{name} {fingerprint(value)[:12]}" if "<" in name else name
 
 
 def _named(dynamics: Any) -> dict[str, AbstractDynamics]:
