@@ -116,7 +116,11 @@ def plot(path: Path) -> None:
             axis.loglog([cell["runs"] for cell in curve], times, style, color=colour, marker="o", ms=3, label=label)
     axis.set_xlabel("runs in the sweep")
     axis.set_ylabel("milliseconds per run, compilation apart")
+    axis.set_title("one device has a thread on each core; of two, each has its own", fontsize=9)
     axis.set_xticks(RUNS, map(str, RUNS), minor=False)
+    times = [cell["milliseconds_per_run"] for cell in cells]
+    ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20) if min(times) / 2 < tick < max(times) * 2]
+    axis.set_yticks(ticks, map(str, ticks), minor=False)
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

@@ -54,7 +54,7 @@ class GradientFlow(AbstractDynamics):
 
     Gradients of anything at any save time with respect to `epsilon`, the start, the widths and the target are those
     of the numerical solution. `adjoint` says how, as in Diffrax: the default `RecursiveCheckpointAdjoint` is for
-    reverse mode (about seven times the cost of the solve), `diffrax.ForwardMode()` for forward mode.
+    reverse mode (five to seven times the cost of the solve), `diffrax.ForwardMode()` for forward mode.
 
     `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
 
