@@ -52,9 +52,9 @@ class RegimeAtlas(AbstractStaircase):
     step_size: float = 1e-5
 
     def __check_init__(self):
-        checks.slow_times(np.asarray(self.slow_times))
-        if len(self.slow_times) < 2:
-            raise ValueError(f"the flow needs two slow times to be compared, got {self.slow_times}")
+        # Not by `checks.slow_times`: an array would start JAX on import, too early for `jax.distributed.initialize`.
+        if len(self.slow_times) < 2 or self.slow_times[0] < 0 or not np.all(np.diff(self.slow_times) > 0):
+            raise ValueError(f"slow_times must be at least two, increasing from 0 or later, got {self.slow_times}")
         for name in ("step_size", "sgd_slow_time"):
             checks.positive(name, getattr(self, name))
         for name in ("epsilons", "sgd_epsilons"):
