@@ -1,10 +1,13 @@
 """What the benchmarks share: the header of a result file, and colours that everyone can tell apart."""
 
+import argparse
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -13,6 +16,21 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK, GREY = (
     *("#0072B2", "#D55E00", "#CC79A7", "#888888"),
 )
 """Okabe and Ito's palette."""
+
+
+def main(
+    script: str, description: str, quick: str, measure: Callable[[bool], dict], plot: Callable[[Path], None]
+) -> None:
+    """The command line of a benchmark: measures into a JSON file named after the script, and draws it."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{Path(script).stem}.json")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw FILE, measure nothing")
+    options = parser.parse_args()
+    path = options.plot or options.out
+    if options.plot is None:
+        path.write_text(json.dumps(measure(options.quick), indent=1) + "\n")
+    plot(path)
 
 
 def header(*packages: str) -> dict:

@@ -4,7 +4,6 @@ python benchmarks/sgd_throughput.py [--quick] [--out FILE]
 python benchmarks/sgd_throughput.py --plot FILE
 """
 
-import argparse
 import json
 import os
 import resource
@@ -180,17 +179,5 @@ def plot(path: Path) -> None:
     figure.savefig(path.with_suffix(".png"), dpi=150)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few cells, three rounds: about a minute")
-    parser.add_argument("--out", type=Path, default=report.RESULTS / "sgd_throughput.json")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw FILE, measure nothing")
-    options = parser.parse_args()
-    path = options.plot or options.out
-    if options.plot is None:
-        path.write_text(json.dumps(measure(options.quick), indent=1) + "\n")
-    plot(path)
-
-
 if __name__ == "__main__":
-    main()
+    report.main(__file__, __doc__.splitlines()[0], "few cells, three rounds: about a minute", measure, plot)

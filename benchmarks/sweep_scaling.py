@@ -4,7 +4,6 @@ python benchmarks/sweep_scaling.py [--quick] [--out FILE]
 python benchmarks/sweep_scaling.py --plot FILE
 """
 
-import argparse
 import importlib
 import json
 import os
@@ -127,21 +126,9 @@ def plot(path: Path) -> None:
     figure.savefig(path.with_suffix(".png"), dpi=150)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few numbers of runs")
-    parser.add_argument("--out", type=Path, default=report.RESULTS / "sweep_scaling.json")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw FILE, measure nothing")
-    parser.add_argument("--here", type=int, nargs="+", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.here:
-        print(json.dumps(measure_here(options.here[0], tuple(options.here[1:]))))
-        return
-    path = options.plot or options.out
-    if options.plot is None:
-        path.write_text(json.dumps(measure(options.quick), indent=1) + "\n")
-    plot(path)
-
-
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--here"]:
+        devices, *runs = map(int, sys.argv[2:])
+        print(json.dumps(measure_here(devices, tuple(runs))))
+    else:
+        report.main(__file__, __doc__.splitlines()[0], "few numbers of runs", measure, plot)

@@ -94,7 +94,7 @@ def test_another_atlas_in_the_same_folder_is_refused_in_one_line(monkeypatch, ou
         ({"epsilons": (1.0, 0.0)}, "epsilons must be positive"),
         ({"sizes": (0,)}, "neurons must be an integer of at least 1"),
         ({"seeds": 0}, "seeds must be an integer of at least 1"),
-        ({"slow_times": (1.0,)}, "at least two"),
+        ({"slow_times": (1.0,)}, "needs two slow times"),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes, message):

@@ -78,21 +78,24 @@ def numbers(name: str, value: Any, integers: bool = False) -> Array:
 def slow_times(value: Any) -> Array:
     known = concrete(value)
     if known is not None:
-        if known.ndim != 1 or known.size == 0:
-            raise ValueError(
-                f"slow_times must be a non-empty vector, got shape {known.shape}: pass e.g. jnp.linspace(0, 1, 101)"
-            )
-        if not np.isfinite(known).all() or known[0] < 0:
-            raise ValueError(
-                f"slow_times must be finite and not negative, got {known.min()} to {known.max()}: "
-                "a run starts at slow time 0"
-            )
-        if (np.diff(known) < 0).any():
-            k = int(np.argmax(np.diff(known) < 0))
-            raise ValueError(
-                f"slow_times must not decrease, got {known[k]} before {known[k + 1]} at index {k}: sort them"
-            )
+        known_slow_times(known)
     return as_float(value)
+
+
+def known_slow_times(known: np.ndarray) -> None:
+    """For what is checked on import too: it makes no array of JAX, which would start a backend."""
+    if known.ndim != 1 or known.size == 0:
+        raise ValueError(
+            f"slow_times must be a non-empty vector, got shape {known.shape}: pass e.g. jnp.linspace(0, 1, 101)"
+        )
+    if not np.isfinite(known).all() or known[0] < 0:
+        raise ValueError(
+            f"slow_times must be finite and not negative, got {known.min()} to {known.max()}: "
+            "a run starts at slow time 0"
+        )
+    if (np.diff(known) < 0).any():
+        k = int(np.argmax(np.diff(known) < 0))
+        raise ValueError(f"slow_times must not decrease, got {known[k]} before {known[k + 1]} at index {k}: sort them")
 
 
 def writable_folder(path: str | os.PathLike[str]) -> pathlib.Path:

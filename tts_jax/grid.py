@@ -36,6 +36,11 @@ def uniform_start(key: Key[Array, ""], neurons: int, eta: Real[ArrayLike, ""]) -
     return ShallowNetwork.init(key, neurons, SmoothStep(eta))
 
 
+def sample_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """Of the samples of a run, from the key of its start: apart from the two that `ShallowNetwork.init` derives."""
+    return jax.random.fold_in(key, 2)
+
+
 class Cell(NamedTuple):
     """One point of the grid, for all seeds."""
 

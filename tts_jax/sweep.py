@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 from jaxtyping import Array, ArrayLike, PyTree, Real
 
 from .dynamics import SGD, AbstractDynamics, ReducedFlow, TwoTimescaleLimit
-from .grid import Chunk, Grid, Start, uniform_start
+from .grid import Chunk, Grid, Start, sample_key, uniform_start
 from .networks import ShallowNetwork
 from .problems import AbstractProblem
 from .results import Layout, Memory, Results
@@ -188,7 +188,7 @@ def run_chunks(mesh: Mesh | None, chunks: PyTree, slow_times: Array) -> Trajecto
         varying, shared = eqx.partition(starts, eqx.is_array)
 
         def lane(seed, start):
-            key = jax.random.fold_in(jax.random.key(seed), 2)
+            key = sample_key(jax.random.key(seed))
             trajectory = simulate(dynamics, eqx.combine(start, shared), problem, slow_times, key=key)
             return eqx.filter(trajectory, eqx.is_array)
 

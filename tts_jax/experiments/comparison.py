@@ -16,11 +16,12 @@ from jaxtyping import Float
 from .. import checks, plot
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, TwoTimescaleLimit
 from ..dynamics.checkpoint import fingerprint
+from ..grid import sample_key
 from ..networks import ShallowNetwork
 from ..simulate import simulate
 from ..trajectory import Status, Trajectory
 from .base import Evidence, Finding, Report, number, silent
-from .staircase import AbstractStaircase, stream
+from .staircase import AbstractStaircase
 from .summary import DistanceSummary, DynamicsSummary, Summary
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _measure(
 ) -> tuple[Trajectory, DynamicsSummary]:
     """One run, compiled before it is timed; of SGD that goes on from a checkpoint, only the rest is timed."""
     model, problem, times = comparison.start, comparison.problem, comparison.slow_times
-    key = stream(jax.random.key(comparison.seed))
+    key = sample_key(jax.random.key(comparison.seed))
 
     def seconds(slow_times, progress, checkpoint=None):
         start = time.perf_counter()

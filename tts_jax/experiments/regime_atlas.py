@@ -52,9 +52,9 @@ class RegimeAtlas(AbstractStaircase):
     step_size: float = 1e-5
 
     def __check_init__(self):
-        # Not by `checks.slow_times`: an array would start JAX on import, too early for `jax.distributed.initialize`.
-        if len(self.slow_times) < 2 or self.slow_times[0] < 0 or not np.all(np.diff(self.slow_times) > 0):
-            raise ValueError(f"slow_times must be at least two, increasing from 0 or later, got {self.slow_times}")
+        checks.known_slow_times(np.asarray(self.slow_times))
+        if len(self.slow_times) < 2:
+            raise ValueError(f"the flow needs two slow times to be compared, got {self.slow_times}")
         for name in ("step_size", "sgd_slow_time"):
             checks.positive(name, getattr(self, name))
         for name in ("epsilons", "sgd_epsilons"):
@@ -62,8 +62,7 @@ class RegimeAtlas(AbstractStaircase):
         for size in (*self.sizes, *self.sgd_sizes):
             checks.count("neurons", size)
         for name in ("seeds", "sgd_seeds"):
-            if self.seed + checks.count(name, getattr(self, name)) > 2**32:
-                raise ValueError(f"seeds must end below 2**32, got {getattr(self, name)} from {self.seed} on")
+            self.check_seeds(name)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -99,14 +98,15 @@ class RegimeAtlas(AbstractStaircase):
         sgd, end = SGD(1.0, self.step_size), [self.sgd_slow_time]
         sgds = run("sgd", sgd, end, self.sgd_epsilons, self.sgd_sizes, self.sgd_seeds)
         report("drawing", 0, 0)
-        self._draw(flows, sgds).savefig(folder / "atlas.png", dpi=200)
+        counts = self._counts(flows)
+        self._draw(flows, sgds, counts).savefig(folder / "atlas.png", dpi=200)
         return Evidence(
             figures=("atlas.png",),
-            findings=self._findings(flows, sgds),
+            findings=self._findings(flows, sgds, counts),
             tables=(self._table("gradient flow", flows), self._table("SGD", sgds)),
             files=("flow.zarr", "sgd.zarr"),
             results=(flows, sgds),
-            record={"success": self.success, "flow": self._counts(flows)},
+            record={"success": self.success, "flow": counts},
         )
 
     def share(self, runs: "xarray.Dataset", save: int = -1) -> "xarray.DataArray":
@@ -124,14 +124,13 @@ class RegimeAtlas(AbstractStaircase):
             "between_2_and_10_floors": int(((last < self.success) & ~strict).sum()),
         }
 
-    def _findings(self, flows: "xarray.Dataset", sgds: "xarray.Dataset") -> tuple[Finding, ...]:
+    def _findings(self, flows: "xarray.Dataset", sgds: "xarray.Dataset", counts: dict[str, int]) -> tuple[Finding, ...]:
         share, ratios = self.share(flows), np.asarray(self.epsilons)
         small, large = (share.isel(epsilon=k) for k in (ratios.argmin(), ratios.argmax()))
         good = (flows.neurons_per_piece.isel(epsilon=ratios.argmin()) >= 2).all("piece")
         reached = flows.risk.isel(epsilon=ratios.argmin(), slow_time=-1) < self.success
         averages = self.share(sgds).mean("neurons")
         order = np.argsort(self.sgd_epsilons)
-        counts = self._counts(flows)
         return (
             Finding(
                 "the smaller ε, the more starts lead the flow to a global minimum",
@@ -161,7 +160,7 @@ class RegimeAtlas(AbstractStaircase):
         )
         return Table(("ε", *(f"{size} neurons" for size in runs.neurons.values)), rows, f"share converged, {title}")
 
-    def _draw(self, flows: "xarray.Dataset", sgds: "xarray.Dataset") -> Figure:
+    def _draw(self, flows: "xarray.Dataset", sgds: "xarray.Dataset", counts: dict[str, int]) -> Figure:
         with rc_context(STYLE):
             figure = new_figure(WIDTH, 3.6)
             ratio = [len(self.sizes), len(self.sgd_sizes)]
@@ -183,7 +182,6 @@ class RegimeAtlas(AbstractStaircase):
                 axes.set(xlabel="neurons", ylabel="ε")
             figure.colorbar(image, ax=maps, label="share of starts that reach a global minimum", shrink=0.8)
             failed = int((sgds.status != 0).sum())
-            counts = self._counts(flows)
             figure.supxlabel(
                 "In the cells: per cent. Above: exact probability that every piece of the target holds two neurons.\n"
                 f"Flow: {counts['failed']} of {counts['runs']:,} runs failed, {counts['unsettled']} without success "

@@ -3,10 +3,10 @@
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Int
 
 from .. import checks
-from ..activations import SmoothStep
+from ..grid import piece_counts, uniform_start
 from ..networks import ShallowNetwork
 from ..problems import Regression
 from ..results import floor
@@ -50,14 +50,15 @@ class AbstractStaircase(AbstractExperiment):
         """An error below is that of a global minimum, up to the width of the neurons: ten times the floor."""
         return 10 * self.floor
 
+    def check_seeds(self, name: str) -> None:
+        """Of a field that says how many seeds there are, from `seed` on."""
+        count = checks.count(name, getattr(self, name))
+        if self.seed + count > 2**32:
+            raise ValueError(f"seeds must end below 2**32, got {count} from {self.seed} on")
+
     def start_of(self, seed: int, neurons: int) -> ShallowNetwork:
-        return ShallowNetwork.init(jax.random.key(seed), neurons, SmoothStep(self.eta))
+        return uniform_start(jax.random.key(seed), neurons, self.eta)
 
     def pieces_of(self, start: ShallowNetwork) -> Int[np.ndarray, " p"]:
         """How many neurons lie in each piece of the target."""
-        return np.histogram(start.positions, [0.0, *self.jumps, 1.0])[0]
-
-
-def stream(key: Key[Array, ""]) -> Key[Array, ""]:
-    """The key of the samples, apart from the two keys that `ShallowNetwork.init` derives."""
-    return jax.random.fold_in(key, 2)
+        return piece_counts(np.asarray(start.positions[:, 0]), np.asarray(self.jumps))

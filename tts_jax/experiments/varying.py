@@ -14,12 +14,13 @@ from jaxtyping import Array, Float, Int, UInt
 from .. import checks, plot
 from ..activations import SmoothStep
 from ..dynamics import SGD
+from ..grid import sample_key
 from ..networks import ShallowNetwork
 from ..problems import Regression
 from ..simulate import simulate
 from ..trajectory import Status
 from .base import Evidence, Finding, Report, Table, number
-from .staircase import AbstractStaircase, stream
+from .staircase import AbstractStaircase
 
 ARMS: dict[str, str | None] = {"exact gradient": None, "box gradient": "box"}
 """The derivative of an activation in SGD: its own, or the box of the published code."""
@@ -49,8 +50,7 @@ class VaryingEpsilon(AbstractStaircase):
             checks.positive(name, getattr(self, name))
         checks.positive("epsilons", np.asarray(self.epsilons))
         checks.count("neurons", self.neurons)
-        if self.seed + checks.count("seeds", self.seeds) > 2**32:
-            raise ValueError(f"seeds must end below 2**32, got {self.seeds} from {self.seed} on")
+        self.check_seeds("seeds")
 
     @property
     def settings(self) -> dict[str, str]:
@@ -205,7 +205,7 @@ def _train(
     def final(seed):
         key = jax.random.key(seed)
         start = ShallowNetwork.init(key, neurons, activation)
-        trajectory = simulate(sgd, start, problem, slow_times, key=stream(key))
+        trajectory = simulate(sgd, start, problem, slow_times, key=sample_key(key))
         return trajectory.risk[-1], trajectory.status
 
     return jax.vmap(final)(seeds)
