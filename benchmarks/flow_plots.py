@@ -1,4 +1,4 @@
-"""What `flow_vs_solvers.py` found, as tables and pictures, from its result file alone."""
+"""What `flow_vs_solvers.py` found, as pictures, from its result file alone."""
 
 from pathlib import Path
 
@@ -8,19 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import report
-
-TARGET_ERROR = 1e-6
-OURS = "ours"
-NUMBA = ("LSODA", "CVODE BDF", "SciPy BDF", "SciPy Radau")
-"""With the closed forms of the velocity and the Jacobian in Numba."""
-QUADRATURE = ("LSODA, quadrature", "CVODE BDF, quadrature")
-"""With a quadrature in Numba and difference quotients: what one uses today."""
-DIFFRAX = ("Tsit5", "Dopri8", "Kvaerno5")
-"""With the closed form of the velocity of `tts_jax`, Jacobians by automatic differentiation."""
-DIFFRAX_QUADRATURE = ("Tsit5, quadrature", "Kvaerno5, quadrature")
-
-POOLED = ("LSODA", "CVODE BDF", *QUADRATURE)
-"""The peers worth a pool."""
+from flow_tables import OURS, POOLED
 
 LOOK = {
     OURS: dict(color=report.BLACK, marker="o", linewidth=2.5, zorder=5),
@@ -36,61 +24,6 @@ LOOK = {
     "Tsit5, quadrature": dict(color=report.ORANGE, marker="P", linestyle="--", markerfacecolor="white"),
     "Kvaerno5, quadrature": dict(color=report.GREY, marker="*", linestyle="--", markerfacecolor="white"),
 }
-
-
-def reading(curve, field, at=TARGET_ERROR):
-    """The field where the curve reaches the error `at`, between measured points linear in both logarithms."""
-    points = [point for point in curve if point["error"] is not None and np.isfinite(point["error"])]
-    if not points or min(point["error"] for point in points) > at:
-        return None
-    errors = np.minimum.accumulate([point["error"] for point in points])
-    return float(np.exp(np.interp(-np.log(at), -np.log(errors), np.log([point[field] for point in points]))))
-
-
-def summary(results):
-    """The table, as rows of text."""
-
-    def ms(seconds):
-        return "-" if seconds is None else f"{1e3 * seconds:.1f}"
-
-    def geometric_mean(ratios):
-        return f"{np.exp(np.mean(np.log(ratios))):.2f}"
-
-    rows, ratios = [], {"wall": [], "cpu": []}
-    names = (OURS, *NUMBA, *QUADRATURE, *DIFFRAX, *DIFFRAX_QUADRATURE)
-    rows.append(f"Milliseconds for an error of {results['target_error']:g}, one trajectory, one thread (CPU time):")
-    rows.append("epsilon | " + " | ".join(names) + " | ours / fastest of SciPy and SUNDIALS, wall and CPU")
-    for regime in results["regimes"]:
-        curves = regime["single"]["curves"]
-        wall, cpu = ({name: reading(curves[name], field) for name in names} for field in ("seconds", "cpu_seconds"))
-        for kind, seconds in (("wall", wall), ("cpu", cpu)):
-            fastest = min((seconds[name] for name in NUMBA if seconds[name]), default=np.nan)
-            ratios[kind].append((seconds[OURS] or np.nan) / fastest)
-        last = f"{ratios['wall'][-1]:.2f}, {ratios['cpu'][-1]:.2f}"
-        rows.append(" | ".join([f"{regime['epsilon']:g}", *(ms(cpu[name]) for name in names), last]))
-    rows.append(f"geometric mean: {geometric_mean(ratios['wall'])} wall, {geometric_mean(ratios['cpu'])} CPU")
-    rows.append("\nMilliseconds per trajectory of many starts, the same error, two cores:")
-    pooled = (OURS, *POOLED)
-    columns = ["run_each", "lax.map, one core", *(f"pool: {name}" for name in pooled), "run_each / fastest peer"]
-    rows.append("epsilon | " + " | ".join([*columns, "of Diffrax with quadrature"]))
-    for regime in results["regimes"]:
-        batch, pool = regime["batch"], regime["batch"]["pool_of_two"]
-        row = [batch["run_each"], batch["mapped_one_core"], *(pool[name] for name in pooled)]
-        diffrax_best = [reading(regime["single"]["curves"][name], "seconds") for name in DIFFRAX_QUADRATURE]
-        plain = min((seconds / 2 for seconds in diffrax_best if seconds), default=np.nan)
-        ratio = batch["run_each"] / min(pool[name] for name in POOLED[:2])
-        rows.append(
-            " | ".join([f"{regime['epsilon']:g}", *map(ms, row), f"{ratio:.2f}", f"{batch['run_each'] / plain:.3f}"])
-        )
-    rows.append("\nGradient of the final risk by every start and epsilon / forward solve:")
-    for regime in results["regimes"]:
-        seconds = regime["gradient"]
-        rows.append(f"{regime['epsilon']:g} | {seconds['gradient_cpu'] / seconds['forward_cpu']:.1f}")
-    first = results["compilation"]
-    rows.append(
-        f"\nFirst solve {first['first_solve']:.1f} s, from the disk {first['first_solve_cached_on_disk']:.1f} s"
-    )
-    return rows
 
 
 def draw(results: dict, path: Path):

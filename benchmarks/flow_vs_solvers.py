@@ -16,21 +16,27 @@ import os
 import statistics
 import tempfile
 import time
+import unittest.mock
 from pathlib import Path
 
 import diffrax
 import flow_plots
+import flow_tables
 import jax
 import jax.numpy as jnp
+import numba
 import numba_flow
 import numpy as np
 import report
-from flow_plots import DIFFRAX, DIFFRAX_QUADRATURE, NUMBA, OURS, POOLED, QUADRATURE, TARGET_ERROR
+from flow_tables import DIFFRAX, DIFFRAX_QUADRATURE, OURS, POOLED, SOLVERS, TARGET_ERROR
 from scipy.integrate import odeint, solve_ivp
 from sksundae.cvode import CVODE
 
 import tts_jax as tts
 from tts_jax.dynamics import structured
+from tts_jax.dynamics.base import timescale_labels
+from tts_jax.dynamics.flow import equation
+from tts_jax.dynamics.ode import Integration, integrate
 
 jax.config.update("jax_enable_x64", True)
 
@@ -45,7 +51,6 @@ SPARSE = (1e-6, 1e-8)
 GIVE_UP = 4.0
 REPEATED = 0.04
 """Solves shorter than this are repeated."""
-SOLVERS = (OURS, *NUMBA, *QUADRATURE, *DIFFRAX, *DIFFRAX_QUADRATURE)
 
 
 def start(seed):
@@ -53,41 +58,62 @@ def start(seed):
     return np.asarray(structured.ravel(tts.ShallowNetwork.init(jax.random.key(seed), NEURONS, tts.SmoothStep(ETA))))
 
 
-# The solvers. Each maker returns `solve(epsilon, duration, y0, tolerance)`, the state at the end; NaN on failure.
+# The solvers. Each maker returns `solve(epsilon, duration, y0, tolerance)`, which gives the state at the end (NaN on
+# failure) and a function that counts what it took.
+
+
+def problem():
+    return tts.Regression(tts.PiecewiseConstant(JUMPS, VALUES))
+
+
+def network(y):
+    like = tts.ShallowNetwork(jnp.zeros((NEURONS, 1)), jnp.zeros((NEURONS, 1)), jnp.zeros(()), tts.SmoothStep(ETA))
+    return structured.unravel(y, like)
 
 
 def simulate(epsilon, duration, y0, tolerance, solver=None):
     """The library as anyone calls it; traceable."""
-    like = tts.ShallowNetwork(jnp.zeros((NEURONS, 1)), jnp.zeros((NEURONS, 1)), jnp.zeros(()), tts.SmoothStep(ETA))
     flow = tts.GradientFlow(epsilon, rtol=tolerance, atol=tolerance, solver=solver, max_steps=2**17)
-    problem = tts.Regression(tts.PiecewiseConstant(JUMPS, VALUES))
-    return tts.simulate(flow, structured.unravel(y0, like), problem, jnp.array([duration]))
+    return tts.simulate(flow, network(y0), problem(), jnp.array([duration]))
 
 
 def with_library(solver=None):
     @jax.jit
     def solve(epsilon, duration, y0, tolerance):
-        end = simulate(epsilon, duration, y0, tolerance, solver).model
-        return jnp.concatenate([end.bias, end.weights.ravel(), end.positions.ravel()])
+        trajectory = simulate(epsilon, duration, y0, tolerance, solver)
+        end, stats = trajectory.model, trajectory.stats
+        y = jnp.concatenate([end.bias, end.weights.ravel(), end.positions.ravel()])
+        return y, stats.steps, stats.rejected, stats.factorisations
 
-    return lambda *args: np.asarray(solve(*args))
+    return functools.partial(_of_diffrax, solve)
+
+
+def _of_diffrax(solve, *args):
+    y, steps, rejected, factorisations = solve(*args)
+
+    def count():
+        attempts = int(steps + rejected)
+        ours = {} if factorisations is None else dict(velocities=8 * attempts, jacobians=int(factorisations))
+        return dict(steps=int(steps), attempts=attempts, **ours)
+
+    return np.asarray(y), count
 
 
 def with_diffrax_quadrature(solver):
     """What one writes without closed forms: four Gauss nodes between the kinks, Jacobians left to Diffrax."""
     nodes, weights = (jnp.asarray(part) for part in (numba_flow.NODES, numba_flow.NODE_WEIGHTS))
-    problem = tts.PiecewiseConstant(JUMPS, VALUES)
+    target = tts.PiecewiseConstant(JUMPS, VALUES)
 
     def velocity(t, y, epsilon):
         a, u = y[1 : NEURONS + 1], y[NEURONS + 1 :]
-        kinks = jnp.concatenate([u - ETA / 2, u, u + ETA / 2, problem.jumps, jnp.array([0.0, 1.0])])
+        kinks = jnp.concatenate([u - ETA / 2, u, u + ETA / 2, target.jumps, jnp.array([0.0, 1.0])])
         kinks = jnp.sort(jnp.clip(kinks, 0, 1))
         half = jnp.diff(kinks)[:, None] / 2
         x = (kinks[:-1, None] + half * (1 + nodes)).ravel()
         z = (x[:, None] - u) / ETA
         window = jnp.maximum(0.5 - jnp.abs(z), 0)
         value = jnp.where(z <= 0, 4 * window**3, 1 - 4 * window**3)
-        residual = (half * weights).ravel() * (y[0] + value @ a - problem(x))
+        residual = (half * weights).ravel() * (y[0] + value @ a - target(x))
         d_u = -a / ETA * (residual @ (12 * window**2))
         return -2 * jnp.concatenate([jnp.stack([residual.sum()]) / epsilon, residual @ value / epsilon, d_u])
 
@@ -95,11 +121,12 @@ def with_diffrax_quadrature(solver):
     def solve(epsilon, duration, y0, tolerance):
         controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
         term = diffrax.ODETerm(velocity)
-        return diffrax.diffeqsolve(
+        solution = diffrax.diffeqsolve(
             term, solver, 0.0, duration, None, y0, epsilon, stepsize_controller=controller, max_steps=2**17, throw=False
-        ).ys[0]
+        )
+        return solution.ys[0], solution.stats["num_accepted_steps"], solution.stats["num_rejected_steps"], None
 
-    return lambda *args: np.asarray(solve(*args))
+    return functools.partial(_of_diffrax, solve)
 
 
 def parameters(epsilon):
@@ -113,7 +140,10 @@ def with_lsoda(velocity, **jacobian):
         limits = dict(rtol=tolerance, atol=tolerance, mxstep=10**6)
         args = (parameters(epsilon),)
         y, info = odeint(velocity, y0, [0, duration], args, tfirst=True, full_output=True, **jacobian, **limits)
-        return y[-1] if info["message"] == "Integration successful." else np.full_like(y0, np.nan)
+        end = y[-1] if info["message"] == "Integration successful." else np.full_like(y0, np.nan)
+        return end, lambda: dict(
+            steps=int(info["nst"][-1]), velocities=int(info["nfe"][-1]), jacobians=int(info["nje"][-1])
+        )
 
     return solve
 
@@ -123,8 +153,14 @@ def with_cvode(velocity, **jacobian):
         limits = dict(rtol=tolerance, atol=tolerance, max_num_steps=10**6)
         solver = CVODE(velocity, userdata=(parameters(epsilon),), **jacobian, **limits)
         # With a save time between, SUNDIALS loops over the steps itself, not Cython.
-        solution = solver.solve(np.array([0, duration / 2, duration]), y0)
-        return solution.y[-1] if solution.success else np.full_like(y0, np.nan)
+        solution = solver.solve(np.array([0, np.nextafter(duration, 0), duration]), y0)
+
+        def count():
+            every_step = solver.solve(np.array([0, duration]), y0)
+            quotients = 0 if jacobian else len(y0) * every_step.njev
+            return dict(steps=len(every_step.t) - 1, velocities=every_step.nfev + quotients, jacobians=every_step.njev)
+
+        return solution.y[-1] if solution.success else np.full_like(y0, np.nan), count
 
     return solve
 
@@ -132,9 +168,10 @@ def with_cvode(velocity, **jacobian):
 def with_scipy(method):
     def solve(epsilon, duration, y0, tolerance):
         functions = dict(fun=numba_flow.velocity_scipy, jac=numba_flow.jacobian_scipy, args=(parameters(epsilon),))
-        ends = dict(t_span=(0, duration), y0=y0, t_eval=[duration])
-        solution = solve_ivp(**functions, **ends, method=method, rtol=tolerance, atol=tolerance)
-        return solution.y[:, -1] if solution.success else np.full_like(y0, np.nan)
+        limits = dict(rtol=tolerance, atol=tolerance)
+        solution = solve_ivp(t_span=(0, duration), y0=y0, method=method, **functions, **limits)
+        end = solution.y[:, -1] if solution.success else np.full_like(y0, np.nan)
+        return end, lambda: dict(steps=len(solution.t) - 1, velocities=solution.nfev, jacobians=solution.njev)
 
     return solve
 
@@ -182,8 +219,8 @@ def measure_single(seeds, tolerances, repeats):
 
 
 def _measure_regime(epsilon, duration, starts, tolerances, repeats):
-    exact = [solver_named("SciPy Radau")(epsilon, duration, y0, 1e-12) for y0 in starts]
-    ours = [solver_named(OURS)(epsilon, duration, y0, 1e-13) for y0 in starts]
+    exact = [solver_named("SciPy Radau")(epsilon, duration, y0, 1e-12)[0] for y0 in starts]
+    ours = [solver_named(OURS)(epsilon, duration, y0, 1e-13)[0] for y0 in starts]
     check = [float(np.max(np.abs(x - y))) for x, y in zip(exact, ours, strict=True)]
     curves = {name: [] for name in SOLVERS}
     for tolerance in tolerances:
@@ -191,27 +228,30 @@ def _measure_regime(epsilon, duration, starts, tolerances, repeats):
         slow = {name for name in SOLVERS if before[name] > PATIENCE or name in DIFFRAX_QUADRATURE}
         going = [name for name in SOLVERS if name not in slow or tolerance in (tolerances[0], *SPARSE)]
         going = [name for name in going if before[name] < GIVE_UP]
-        runs = {name: [] for name in going}
+        runs, counts = ({name: [] for name in going} for _ in range(2))
         for name in going:
             solver_named(name)(epsilon, 1e-6 * epsilon * duration, starts[0], tolerance)  # compiles
         for y0, reference in zip(starts, exact, strict=True):
             each = {name: [] for name in going if not (name in slow and runs[name])}
             for turn, name in itertools.product(range(repeats), each):
                 if turn == 0 or each[name][0][1] < REPEATED:
-                    y, wall, cpu = timed(solver_named(name), epsilon, duration, y0, tolerance)
+                    (y, count), wall, cpu = timed(solver_named(name), epsilon, duration, y0, tolerance)
                     each[name].append((float(np.max(np.abs(y - reference))), wall, cpu))
+                    if turn == 0:
+                        counts[name].append(count())
             for name, values in each.items():
                 runs[name].append(np.median(values, axis=0).tolist())
         for name, values in runs.items():
             error, wall, cpu = np.median(values, axis=0).tolist()
-            point = dict(tolerance=tolerance, error=error, seconds=wall, cpu_seconds=cpu, each_start=values)
+            work = {kind: statistics.median(count[kind] for count in counts[name]) for kind in counts[name][0]}
+            point = dict(tolerance=tolerance, error=error, seconds=wall, cpu_seconds=cpu, **work, each_start=values)
             curves[name].append(point)
     return dict(reference_disagreement=check, curves=curves, load_average=os.getloadavg())
 
 
 def _in_worker(task):
     name, epsilon, duration, y0, tolerance = task
-    return solver_named(name)(epsilon, duration, y0, tolerance)
+    return solver_named(name)(epsilon, duration, y0, tolerance)[0]
 
 
 def _warm(names):
@@ -264,48 +304,120 @@ def measure_batch(seeds, tolerances, repeats, threads):
 
 
 def measure_gradient(seeds, tolerances, repeats):
-    """Seconds for the final risks of some starts, and for their gradient by epsilon and every start."""
+    """Seconds for the final risks of some starts, and for their gradient by epsilon and every start, in turns."""
     starts = jnp.stack([start(seed) for seed in seeds])
 
     def risk(epsilon, starts, duration, tolerance):
         return jax.lax.map(lambda y0: simulate(epsilon, duration, y0, tolerance).risk[0], starts).sum()
 
-    forward, gradient = jax.jit(risk), jax.jit(jax.value_and_grad(risk, (0, 1)))
+    solves = dict(forward=jax.jit(risk), gradient=jax.jit(jax.value_and_grad(risk, (0, 1))))
 
-    def seconds(function, epsilon, duration, tolerance):
-        run = functools.partial(lambda *args: jax.block_until_ready(function(*args)), epsilon, starts)
-        run(duration, tolerance)
-        runs = [timed(run, duration, tolerance)[1:] for _ in range(repeats)]
-        return [statistics.median(kind) / len(starts) for kind in zip(*runs, strict=True)]
+    def run(name, *args):
+        return jax.block_until_ready(solves[name](*args))
 
     found = []
     for (epsilon, duration), tolerance in zip(REGIMES, tolerances, strict=True):
-        wall, cpu = seconds(forward, epsilon, duration, tolerance)
-        gradient_wall, gradient_cpu = seconds(gradient, epsilon, duration, tolerance)
-        found.append(dict(forward=wall, gradient=gradient_wall, forward_cpu=cpu, gradient_cpu=gradient_cpu))
+        args = (epsilon, starts, duration, tolerance)
+        for name in solves:
+            run(name, *args)
+        turns = [[timed(run, name, *args)[1:] for name in solves] for _ in range(repeats)]
+        (forward, forward_cpu), (gradient, gradient_cpu) = np.median(turns, axis=0) / len(starts)
+        ratio, ratio_cpu = np.median([np.divide(gradient, forward) for forward, gradient in turns], axis=0)
+        seconds = dict(forward=forward, gradient=gradient, forward_cpu=forward_cpu, gradient_cpu=gradient_cpu)
+        found.append(dict(**seconds, ratio=ratio, ratio_cpu=ratio_cpu))
     return found
 
 
-def measure_compilation(cache):
+class Decay(diffrax.AbstractAdaptiveSolver):
+    """Explicit Euler for y' = -y, with its error: a step costs what Diffrax adds to any."""
+
+    term_structure = diffrax.ODETerm
+    interpolation_cls = diffrax.LocalLinearInterpolation
+
+    def order(self, terms):
+        return 1
+
+    def init(self, terms, t0, t1, y0, args):
+        return None
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        h = t1 - t0
+        y1 = y0 - h * y0
+        return y1, h**2 / 2 * y0, dict(y0=y0, y1=y1), None, diffrax.RESULTS.successful
+
+    def func(self, terms, t0, y0, args):
+        return -y0
+
+
+def measure_pieces(turns, repeats):
+    """Seconds of CPU time for each piece of a step, all in compiled loops, at one start."""
+    y0, epsilon, shift = jnp.asarray(start(0)), 1e-2, jnp.asarray(1e3)
+    model = network(y0)
+    field, _, args, _, solver, _ = equation(tts.GradientFlow(epsilon), model, problem(), timescale_labels(model, None))
+    factor, term = functools.partial(solver.linear.factor, field, 0.0), diffrax.ODETerm(field)
+    factors = factor(y0, args, shift)
+
+    def in_xla(piece):
+        @jax.jit
+        def loop(y, factors):
+            return jax.lax.fori_loop(0, turns, lambda _, y: y + 1e-12 * piece(y, factors), y)
+
+        return lambda: jax.block_until_ready(loop(y0, factors))
+
+    def in_numba(function, out):
+        @numba.njit
+        def loop(y, out, p):
+            for _ in range(turns):
+                function(0.0, y, out, p)
+                y[0] += 1e-12
+
+        return lambda: loop(np.array(y0), out, parameters(epsilon))
+
+    how = Integration(1e-8, 1e-8, max_steps=2**17, adjoint=None)
+    decay = jax.jit(lambda y: integrate(field, y, args, jnp.ones(1), Decay(), how, jnp.asarray(1e-4), "Euler")[2])
+    pieces = dict(
+        velocity=in_xla(lambda y, factors: field(0.0, y, args)),
+        solve=in_xla(lambda y, factors: solver.linear.solve(factors, y)),
+        factor_and_solve=in_xla(lambda y, factors: solver.linear.solve(factor(y, args, shift), y)),
+        attempt=in_xla(lambda y, factors: solver.step(term, 0 / shift, 1 / shift, y, args, None, False)[0]),
+        numba_velocity=in_numba(numba_flow.velocity, np.empty(len(y0))),
+        numba_jacobian=in_numba(numba_flow.jacobian, np.empty((len(y0), len(y0)))),
+        diffrax_step=lambda: jax.block_until_ready(decay(y0)),
+    )
+    stats = pieces["diffrax_step"]()
+    counts = dict.fromkeys(pieces, turns) | dict(diffrax_step=int(stats.steps + stats.rejected))
+
+    def seconds(run, count):
+        run()
+        return statistics.median(timed(run)[2] for _ in range(repeats)) / count
+
+    return {name: seconds(run, counts[name]) for name, run in pieces.items()}
+
+
+def measure_compilation():
     """Seconds for the first solve of a process, and for the second."""
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     y0, solve = start(0), with_library()
     return [timed(solve, 2e-5, 0.035, y0, 1e-6)[1] for _ in range(2)]
+
+
+def _first_solve(cores, cache):
+    """In a process with the settings that the project's README gives."""
+    with unittest.mock.patch.dict(os.environ, JAX_COMPILATION_CACHE_DIR=cache, EQX_ON_ERROR="nan"):
+        return in_fresh_process(measure_compilation, cores)
 
 
 def measure(quick):
     all_cores = os.sched_getaffinity(0)
     one_core, repeats = {max(all_cores)}, 1 if quick else 3
     with tempfile.TemporaryDirectory() as cache:
-        first, second = (in_fresh_process(measure_compilation, one_core, cache) for _ in range(2))
+        first, second = (_first_solve(all_cores, cache) for _ in range(2))
     compilation = dict(first_solve=first[0], warm=first[1], first_solve_cached_on_disk=second[0])
     print("first solve:", compilation, flush=True)
 
     curves = (range(1), TOLERANCES[::3], 1) if quick else (range(5), TOLERANCES, 3)
     single = in_fresh_process(measure_single, one_core, *curves)
     at_target = [
-        {name: flow_plots.reading(curve, "tolerance") or 1e-7 for name, curve in regime["curves"].items()}
+        {name: flow_tables.reading(curve, "tolerance") or 1e-7 for name, curve in regime["curves"].items()}
         for regime in single
     ]
     print("tolerances that give the error wanted:", at_target, flush=True)
@@ -322,7 +434,10 @@ def measure(quick):
     run_each = in_fresh_process(measure_batch, all_cores, seeds, ours, repeats, True)
     print("batches:", pool, mapped, run_each, flush=True)
 
-    gradient = in_fresh_process(measure_gradient, one_core, seeds[:8], ours, repeats)
+    pieces = in_fresh_process(measure_pieces, one_core, 2000, 1 if quick else 9)
+    gradient, gradient_one_core = (
+        in_fresh_process(measure_gradient, cores, seeds[:8], ours, 1 if quick else 7) for cores in (all_cores, one_core)
+    )
     regimes = [
         dict(
             epsilon=epsilon,
@@ -331,10 +446,11 @@ def measure(quick):
             tolerance_at_target=at_target[i],
             batch=dict(starts=len(seeds), pool_of_two=pool[i], mapped_one_core=mapped[i], run_each=run_each[i]),
             gradient=gradient[i],
+            gradient_one_core=gradient_one_core[i],
         )
         for i, (epsilon, duration) in enumerate(REGIMES)
     ]
-    return dict(target_error=TARGET_ERROR, compilation=compilation, regimes=regimes)
+    return dict(target_error=TARGET_ERROR, compilation=compilation, pieces=pieces, regimes=regimes)
 
 
 def main():
@@ -352,7 +468,7 @@ def main():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1).replace("NaN", "null"))
     results = json.loads(path.read_text())
-    print(*flow_plots.summary(results), sep="\n")
+    print(flow_tables.summary(results))
     flow_plots.draw(results, path)
 
 
