@@ -384,14 +384,13 @@ def measure_pieces(turns, repeats):
         numba_jacobian=in_numba(numba_flow.jacobian, np.empty((len(y0), len(y0)))),
         diffrax_step=lambda: jax.block_until_ready(decay(y0)),
     )
+    counts = dict.fromkeys(pieces, turns)
     stats = pieces["diffrax_step"]()
-    counts = dict.fromkeys(pieces, turns) | dict(diffrax_step=int(stats.steps + stats.rejected))
-
-    def seconds(run, count):
+    counts["diffrax_step"] = int(stats.steps + stats.rejected)
+    for run in pieces.values():
         run()
-        return statistics.median(timed(run)[2] for _ in range(repeats)) / count
-
-    return {name: seconds(run, counts[name]) for name, run in pieces.items()}
+    rounds = [{name: timed(run)[2] for name, run in pieces.items()} for _ in range(repeats)]
+    return {name: statistics.median(one[name] for one in rounds) / counts[name] for name in pieces}
 
 
 def measure_compilation():
@@ -434,7 +433,7 @@ def measure(quick):
     run_each = in_fresh_process(measure_batch, all_cores, seeds, ours, repeats, True)
     print("batches:", pool, mapped, run_each, flush=True)
 
-    pieces = in_fresh_process(measure_pieces, one_core, 2000, 1 if quick else 9)
+    pieces = in_fresh_process(measure_pieces, one_core, 2000, 1 if quick else 25)
     gradient, gradient_one_core = (
         in_fresh_process(measure_gradient, cores, seeds[:8], ours, 1 if quick else 7) for cores in (all_cores, one_core)
     )
