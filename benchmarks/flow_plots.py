@@ -6,6 +6,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import matplotlib.ticker as ticker
 import numpy as np
 import report
 from flow_tables import OURS, POOLED
@@ -32,15 +33,23 @@ def draw(results: dict, path: Path):
     _many_starts(results).savefig(path.with_name(path.stem + "_batch.png"), dpi=150)
 
 
+def _power(x):
+    """`x` for a formula, with a power of ten."""
+    digits, exponent = f"{x:.0e}".split("e")
+    factor = "" if digits == "1" else rf"{digits} \times "
+    return digits if int(exponent) == 0 else rf"{factor}10^{{{int(exponent)}}}"
+
+
 def _work_precision(results):
     figure, axes = plt.subplots(2, 2, figsize=(12, 9.5), sharex=True, sharey=True, layout="constrained")
     for axis, regime in zip(axes.flat, results["regimes"], strict=True):
         for name, curve in regime["single"]["curves"].items():
             points = [(1e3 * point["cpu_seconds"], point["error"]) for point in curve if point["error"] is not None]
             axis.loglog(*np.reshape(points, (-1, 2)).T, label=name, **(dict(linewidth=1.4, markersize=6) | LOOK[name]))
-        axis.axhline(results["target_error"], color="0.6", linewidth=0.8, zorder=0)
-        axis.axhspan(1e-16, max(regime["single"]["reference_disagreement"]), color="0.92", zorder=0)
-        axis.set_title(rf"$\varepsilon$ = {regime['epsilon']:g}, up to slow time {regime['slow_time']:g}")
+        axis.axhline(results["target_error"], color="0.6", linewidth=0.8, zorder=0, label="error of the tables")
+        unknown = max(regime["single"]["reference_disagreement"])
+        axis.axhspan(1e-16, unknown, color="0.92", zorder=0, label="the references disagree")
+        axis.set_title(rf"$\varepsilon = {_power(regime['epsilon'])}$, up to slow time {regime['slow_time']:g}")
         axis.set(ylim=(1e-12, 10))
         axis.grid(alpha=0.25)
     for axis in axes[1]:
@@ -48,7 +57,7 @@ def _work_precision(results):
     for axis in axes[:, 0]:
         axis.set_ylabel("largest error in a weight or position at the end")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     return figure
 
 
@@ -65,11 +74,16 @@ def _many_starts(results):
         x = np.arange(len(height)) + 0.1 * (i - (len(shown) - 1) / 2)
         axis.plot(x, height, label=label, **(look | dict(linestyle="", markersize=9)))
     starts = results["regimes"][0]["batch"]["starts"]
-    axis.set_xticks(range(len(results["regimes"])), [rf"$\varepsilon$ = {r['epsilon']:g}" for r in results["regimes"]])
-    for between in range(len(results["regimes"]) - 1):
+    names = [rf"$\varepsilon = {_power(regime['epsilon'])}$" for regime in results["regimes"]]
+    axis.set_xticks(range(len(names)), names)
+    for between in range(len(names) - 1):
         axis.axvline(between + 0.5, color="0.8", linewidth=0.8)
     axis.set(yscale="log", ylabel="wall-clock time per trajectory (ms)", ylim=(1, None))
-    axis.set_title(f"{starts} starts, each solver at the tolerance that gives an error of {results['target_error']:g}")
+    error = _power(results["target_error"])
+    axis.set_title(rf"{starts} starts, each solver at the tolerance that gives an error of ${error}$")
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
     axis.grid(axis="y", which="both", alpha=0.25)
     axis.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
