@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
 from ..networks import ShallowNetwork
-from . import structured
+from . import gpu, structured
 from .descent import Descent, State
 
 
@@ -153,21 +153,21 @@ def _run(state: State, shared: _Shared, differs: PyTree[bool]) -> State:
         gradients = [gradient(state.params, *sample, 2 / len(x)) for sample in zip(x, y, strict=True)]
         return move(descent, state, jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *gradients))
 
-    def active(state, at):
-        return (shared.first <= at) & (at < shared.last)
-
     def block(carry):
         at, state = carry
         x, y = samples(at // length)
+        start, end = (jnp.clip(step - at, 0, length) for step in (shared.first, shared.last))
+        if gpu.applies(descent, state):
+            return at + length, gpu.block(descent, state, x, y, start, end)
 
         def one(i, state):
             moved = step(state, x[i], y[i])
             if differs.first or differs.last:
-                moved = jax.tree.map(lambda new, old: jnp.where(active(state, at + i), new, old), moved, state)
+                active = (start <= i) & (i < end)
+                moved = jax.tree.map(lambda new, old: jnp.where(active, new, old), moved, state)
             return moved
 
-        start, end = jnp.maximum(first - at, 0), jnp.minimum(last - at, length)
-        return at + length, jax.lax.fori_loop(start, end, one, state)
+        return at + length, jax.lax.fori_loop(jnp.min(start), jnp.max(end), one, state)
 
     def goes_on(carry):
         at, state = carry

@@ -16,7 +16,7 @@ from .. import checks
 from ..networks import trainable
 from ..problems import AbstractProblem
 from ..trajectory import Stats, Status, Trajectory, risk_and_status
-from . import lanes
+from . import gpu, lanes
 from .base import AbstractDynamics, Optimizer, timescale_labels
 from .checkpoint import Checkpoint
 from .descent import Descent, State, is_finite
@@ -47,7 +47,10 @@ class SGD(AbstractDynamics):
     model.layers[0]`; a `ShallowNetwork` knows its own.
 
     One-dimensional networks of smooth steps take their gradient in closed form, and runs that `jax.vmap` puts side by
-    side share each instruction of the processor; other models take it by automatic differentiation.
+    side share each instruction of the processor; other models take it by automatic differentiation. On a GPU such runs
+    without an `optimizer`, with neurons times batch size up to 64, take a block of steps in one launch, each run on a
+    thread; `stats.method` says so. The first run of a process checks this in a small case, and where that fails
+    warns and keeps to one launch after the other.
 
     In 64-bit the state is plain. In 32-bit, which cannot hold updates of `epsilon * step_size` = 1e-10 to positions
     near 1, the state carries compensated sums (Kahan, 1965).
@@ -126,6 +129,7 @@ class SGD(AbstractDynamics):
         stacked = eqx.combine(saved, fixed)
         status = jnp.where(is_finite(end.params), Status.SUCCESSFUL, Status.DIVERGED)
         risk, status = risk_and_status(problem, stacked, status)
+        one_launch = lanes.applies(descent, start) and gpu.applies(descent, start)
         return Trajectory(
             slow_time=slow_times,
             fast_time=self.step_size * steps.astype(self.step_size.dtype),
@@ -133,7 +137,11 @@ class SGD(AbstractDynamics):
             model=stacked,
             risk=risk,
             status=status,
-            stats=Stats("SGD", steps=steps[-1], rejected=jnp.zeros_like(steps[-1])),
+            stats=Stats(
+                "SGD, one launch for many steps" if one_launch else "SGD",
+                steps=steps[-1],
+                rejected=jnp.zeros_like(steps[-1]),
+            ),
         )
 
     def _steps(self, slow_times: Float[Array, " t"]) -> Int[Array, " t"]:
