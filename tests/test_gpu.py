@@ -118,6 +118,12 @@ def test_a_machine_that_cannot_keeps_to_the_loop(pretend):
     np.testing.assert_array_equal(got.model.positions, want.model.positions)
 
 
+def test_the_processor_of_a_machine_with_a_gpu_keeps_to_the_loop(pretend):
+    pretend(interpreted)
+    with jax.default_device(jax.devices("cpu")[0]):
+        assert reference.quick(lambda: simulate(jax.random.key(1))).stats.method == "SGD"
+
+
 def test_a_machine_that_errs_keeps_to_the_loop(pretend):
     def wrong(body, outputs, programs):
         return lambda *inputs: [output * (1 + 1e-12) for output in interpreted(body, outputs, programs)(*inputs)]

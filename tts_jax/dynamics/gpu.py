@@ -36,11 +36,16 @@ def applies(descent: Descent, state: State) -> bool:
     """Whether steps for which `lanes.applies` are taken here: those of plain SGD, on a GPU that can."""
     weights = state.params.weights
     return (
-        jax.default_backend() == "gpu"
+        _platform() == "gpu"
         and descent.own_optimizer is None
         and len(weights) * descent.stream.batch_size <= UNROLLED
         and works(weights.dtype.name)
     )
+
+
+def _platform() -> str:
+    device = jax.config.jax_default_device
+    return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
 @functools.cache
