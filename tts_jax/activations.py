@@ -89,8 +89,12 @@ class SmoothStep(AbstractActivation):
     def value_and_slope(self, z: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """The value, and the derivative or its surrogate, from one window; `eta` and `z` broadcast."""
         s = z * (1 / self.eta)
-        slope = jnp.where(jnp.abs(s) <= 0.5, 1.0, 0.0).astype(s.dtype) if self.surrogate == "box" else _step_slope(s)
-        return _step_value(s), slope * (1 / self.eta)
+        reach = 0.5 - jnp.abs(s)
+        window = jnp.where(0 > reach, 0.0, reach)
+        cube = 4 * window**3
+        value = jnp.where(s <= 0, cube, 1 - cube)
+        slope = jnp.where(reach >= 0, 1.0, 0.0).astype(s.dtype) if self.surrogate == "box" else 12 * window**2
+        return value, slope * (1 / self.eta)
 
     @override
     def kinks(self, positions: Float[Array, " m"]) -> Float[Array, " k"]:

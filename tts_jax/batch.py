@@ -49,16 +49,14 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
 
     few = max(1, count // (workers * PORTIONS))
 
-    def started(begin):
+    def arguments(begin):
         # The last portion is filled up by repeating the last run.
-        indices = jnp.minimum(jnp.arange(begin, begin + few), count - 1)
-        return _one_by_one(run, indices, arrays, shared)
+        return run, jnp.minimum(jnp.arange(begin, begin + few), count - 1), arrays, shared
 
-    first = started(0)  # compiles before any thread asks for the same, and returns while the run goes on
+    compiled = _one_by_one.lower(*arguments(0)).compile()  # before any worker asks for it
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        waiting = pool.submit(jax.block_until_ready, first)
-        rest = pool.map(lambda begin: jax.block_until_ready(started(begin)), range(few, count, few))
-        results = [waiting.result(), *rest]
+        portions = pool.map(lambda begin: jax.block_until_ready(compiled(*arguments(begin))), range(0, count, few))
+        results = list(portions)
     dynamic, static = eqx.partition(results, eqx.is_array)
     return eqx.combine(jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *dynamic), static[0])
 

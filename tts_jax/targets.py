@@ -83,7 +83,10 @@ class PiecewiseConstant(AbstractTarget):
 
     @override
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return self.values[0] + jnp.sum(jnp.where(x[..., None] >= self.jumps, self.heights, 0.0), axis=-1)
+        value = jnp.broadcast_to(self.values[0], x.shape)
+        for jump, after in zip(self.jumps, self.values[1:], strict=True):
+            value = jnp.where(x >= jump, after, value)
+        return value
 
 
 class PiecewiseLinear(AbstractTarget):

@@ -8,6 +8,7 @@ The runs that `jax.vmap` puts side by side are the last axis of every array, wha
 then treats several of them in each instruction, and the sum over neurons adds vectors. Optimisers see each run alone.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import diffrax
@@ -19,6 +20,10 @@ from jaxtyping import Array, Bool, Int, PyTree
 from ..networks import ShallowNetwork
 from . import gpu, structured
 from .descent import Descent, State
+
+
+CACHE = 2**17
+"""Bytes of state that many lanes on a CPU may have."""
 
 
 class _Shared(eqx.Module):
@@ -85,8 +90,11 @@ def _side_by_side(static: PyTree, differs: PyTree[bool]):
 
     @jax.custom_batching.custom_vmap
     def run(moving, leaves):
-        state, shared = eqx.combine(moving, static[0]), eqx.combine(leaves, static[1])
-        return eqx.filter(_run(state, shared, differs), eqx.is_array)
+        def alone(moving, leaves):
+            state, shared = eqx.combine(moving, static[0]), eqx.combine(leaves, static[1])
+            return eqx.filter(_run(state, shared, differs), eqx.is_array)
+
+        return _in_chunks(alone, moving, leaves, differs)
 
     @run.def_vmap
     def _(size, batched, moving, leaves):
@@ -114,6 +122,32 @@ def _side_by_side(static: PyTree, differs: PyTree[bool]):
         return end, jax.tree.map(lambda _: True, end)
 
     return run
+
+
+def _in_chunks(run: Callable[[PyTree, PyTree], PyTree], moving: PyTree, leaves: PyTree, differs: PyTree[bool]) -> PyTree:
+    """`run` of all lanes; on a CPU of so many at a time that what a step needs stays in its cache."""
+    lanes = jax.tree.leaves(moving)[0].shape[-1]
+    chunks = -(-lanes // _lanes_in_cache(moving)) if jax.default_backend() == "cpu" else 1
+    if chunks == 1:
+        return run(moving, leaves)
+    # The last chunk is filled up by repeating the last lane.
+    indices = jnp.minimum(jnp.arange(chunks * -(-lanes // chunks)), lanes - 1).reshape(chunks, -1)
+
+    def chunk(index):
+        return run(
+            jax.tree.map(lambda leaf: leaf[..., index], moving),
+            jax.tree.map(lambda leaf, differs: leaf[index] if differs else leaf, leaves, differs),
+        )
+
+    def join(leaf):
+        return jnp.moveaxis(leaf, 0, -2).reshape(*leaf.shape[1:-1], -1)[..., :lanes]
+
+    return jax.tree.map(join, jax.lax.map(chunk, indices))
+
+
+def _lanes_in_cache(moving: PyTree) -> int:
+    one = sum(leaf.nbytes // leaf.shape[-1] for leaf in jax.tree.leaves(moving))
+    return max(8, min(128, CACHE // one))
 
 
 def _run(state: State, shared: _Shared, differs: PyTree[bool]) -> State:
