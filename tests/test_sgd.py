@@ -316,6 +316,23 @@ def test_runs_that_differ_in_everything_are_the_single_runs():
             np.testing.assert_allclose(reference.states(together), reference.states(alone), rtol=0, atol=1e-12)
 
 
+def test_many_lanes_are_those_of_few_bit_for_bit():
+    """299 lanes go in three chunks, 100 in one; one lane diverges."""
+
+    def run(h, key):
+        dynamics, times = tts.SGD(0.01, h, batch_size=3), 200 * 0.01 * h[None]
+        return tts.simulate(dynamics, small_network(), small_problem(), times, key=key)
+
+    lanes = reference.quick_jit(jax.vmap(run))
+    steps, keys = jnp.linspace(H, 2 * H, 299).at[150].set(1e4), jax.random.split(jax.random.key(KEY), 299)
+    many = lanes(steps, keys)
+    assert np.sum(many.status == tts.Status.SUCCESSFUL) == 298
+    assert many.status[150] == tts.Status.DIVERGED
+    for first in (0, 100, 199):
+        few = lanes(steps[first : first + 100], keys[first : first + 100])
+        np.testing.assert_array_equal(reference.states(few), reference.states(many)[first : first + 100])
+
+
 @pytest.fixture(scope="module")
 def lanes():
     """Many keys at once; compiled once for any rates and any four times."""

@@ -87,10 +87,13 @@ class SmoothStep(AbstractActivation):
         return _box_step(s) if self.surrogate == "box" else _step(s)
 
     def value_and_slope(self, z: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """The value, and the derivative or its surrogate, from one window; `eta` and `z` broadcast."""
+        """The value, and the derivative or its surrogate, from one window; `eta` and `z` broadcast.
+
+        Not for automatic differentiation, which takes `abs` to be flat at 0.
+        """
         s = z * (1 / self.eta)
         reach = 0.5 - jnp.abs(s)
-        window = jnp.where(0 > reach, 0.0, reach)
+        window = jnp.where(reach < 0, 0.0, reach)
         cube = 4 * window**3
         value = jnp.where(s <= 0, cube, 1 - cube)
         slope = jnp.where(reach >= 0, 1.0, 0.0).astype(s.dtype) if self.surrogate == "box" else 12 * window**2

@@ -83,6 +83,7 @@ class PiecewiseConstant(AbstractTarget):
 
     @override
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        # One by one: for a sum over an axis the CPU backend of XLA writes out every term, and wakes other threads.
         value = jnp.broadcast_to(self.values[0], x.shape)
         for jump, after in zip(self.jumps, self.values[1:], strict=True):
             value = jnp.where(x >= jump, after, value)

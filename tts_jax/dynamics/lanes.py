@@ -21,9 +21,8 @@ from ..networks import ShallowNetwork
 from . import gpu, structured
 from .descent import Descent, State
 
-
-CACHE = 2**17
-"""Bytes of state that many lanes on a CPU may have."""
+LANES, CACHE = 128, 2**18
+"""Lanes that a CPU moves at once where their state has at most so many bytes: more would leave its cache."""
 
 
 class _Shared(eqx.Module):
@@ -124,12 +123,15 @@ def _side_by_side(static: PyTree, differs: PyTree[bool]):
     return run
 
 
-def _in_chunks(run: Callable[[PyTree, PyTree], PyTree], moving: PyTree, leaves: PyTree, differs: PyTree[bool]) -> PyTree:
-    """`run` of all lanes; on a CPU of so many at a time that what a step needs stays in its cache."""
+def _in_chunks(
+    run: Callable[[PyTree, PyTree], PyTree], moving: PyTree, leaves: PyTree, differs: PyTree[bool]
+) -> PyTree:
+    """`run` of all lanes; on a CPU, of small networks, a few lanes at a time."""
     lanes = jax.tree.leaves(moving)[0].shape[-1]
-    chunks = -(-lanes // _lanes_in_cache(moving)) if jax.default_backend() == "cpu" else 1
-    if chunks == 1:
+    small = LANES * sum(leaf.nbytes for leaf in jax.tree.leaves(moving)) <= CACHE * lanes
+    if lanes <= LANES or not small or jax.default_backend() != "cpu":
         return run(moving, leaves)
+    chunks = -(-lanes // LANES)
     # The last chunk is filled up by repeating the last lane.
     indices = jnp.minimum(jnp.arange(chunks * -(-lanes // chunks)), lanes - 1).reshape(chunks, -1)
 
@@ -143,11 +145,6 @@ def _in_chunks(run: Callable[[PyTree, PyTree], PyTree], moving: PyTree, leaves: 
         return jnp.moveaxis(leaf, 0, -2).reshape(*leaf.shape[1:-1], -1)[..., :lanes]
 
     return jax.tree.map(join, jax.lax.map(chunk, indices))
-
-
-def _lanes_in_cache(moving: PyTree) -> int:
-    one = sum(leaf.nbytes // leaf.shape[-1] for leaf in jax.tree.leaves(moving))
-    return max(8, min(128, CACHE // one))
 
 
 def _run(state: State, shared: _Shared, differs: PyTree[bool]) -> State:
