@@ -3,7 +3,7 @@
 import concurrent.futures
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -53,7 +53,8 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
         # The last portion is filled up by repeating the last run.
         return run, jnp.minimum(jnp.arange(begin, begin + few), count - 1), arrays, shared
 
-    compiled = _one_by_one.lower(*arguments(0)).compile()  # before any worker asks for it
+    program: Any = _one_by_one
+    compiled = program.lower(*arguments(0)).compile()  # before any worker asks for it
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         portions = pool.map(lambda begin: jax.block_until_ready(compiled(*arguments(begin))), range(0, count, few))
         results = list(portions)
