@@ -21,8 +21,8 @@ from ..networks import ShallowNetwork
 from . import gpu, structured
 from .descent import Descent, State
 
-LANES, CACHE = 128, 2**18
-"""Lanes that a CPU moves at once where their state has at most so many bytes: more would leave its cache."""
+CACHE = 2**14
+"""Bytes of state that a CPU moves at once: its first cache holds as much again, of values and samples."""
 
 
 class _Shared(eqx.Module):
@@ -128,10 +128,11 @@ def _in_chunks(
 ) -> PyTree:
     """`run` of all lanes; on a CPU, of small networks, a few lanes at a time."""
     lanes = jax.tree.leaves(moving)[0].shape[-1]
-    small = LANES * sum(leaf.nbytes for leaf in jax.tree.leaves(moving)) <= CACHE * lanes
-    if lanes <= LANES or not small or jax.default_backend() != "cpu":
+    bytes_of_one = sum(leaf.nbytes for leaf in jax.tree.leaves(moving)) // lanes
+    at_once = 2 ** ((CACHE // bytes_of_one).bit_length() - 1)
+    if lanes <= at_once or at_once < 32 or jax.default_backend() != "cpu":
         return run(moving, leaves)
-    chunks = -(-lanes // LANES)
+    chunks = -(-lanes // at_once)
     # The last chunk is filled up by repeating the last lane.
     indices = jnp.minimum(jnp.arange(chunks * -(-lanes // chunks)), lanes - 1).reshape(chunks, -1)
 
