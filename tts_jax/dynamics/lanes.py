@@ -22,7 +22,7 @@ from . import gpu, structured
 from .descent import Descent, State
 
 CACHE = 2**14
-"""Bytes of state that a CPU moves at once: its first cache holds as much again, of values and samples."""
+"""Bytes of parameters that a CPU moves at once: its first cache holds as much again, of values and samples."""
 
 
 class _Shared(eqx.Module):
@@ -123,12 +123,10 @@ def _side_by_side(static: PyTree, differs: PyTree[bool]):
     return run
 
 
-def _in_chunks(
-    run: Callable[[PyTree, PyTree], PyTree], moving: PyTree, leaves: PyTree, differs: PyTree[bool]
-) -> PyTree:
+def _in_chunks(run: Callable[[State, PyTree], State], moving: State, leaves: PyTree, differs: PyTree[bool]) -> State:
     """`run` of all lanes; on a CPU, of small networks, a few lanes at a time."""
     lanes = jax.tree.leaves(moving)[0].shape[-1]
-    bytes_of_one = sum(leaf.nbytes for leaf in jax.tree.leaves(moving)) // lanes
+    bytes_of_one = sum(leaf.nbytes for leaf in jax.tree.leaves(moving.params)) // lanes
     at_once = 2 ** ((CACHE // bytes_of_one).bit_length() - 1)
     if lanes <= at_once or at_once < 32 or jax.default_backend() != "cpu":
         return run(moving, leaves)
