@@ -32,20 +32,21 @@ UNROLLED = 64
 """Neurons times samples of a batch, at most: a step writes out as many activations."""
 
 
+def platform() -> str:
+    """Where JAX computes by default."""
+    device = jax.config.jax_default_device
+    return jax.default_backend() if device is None else getattr(device, "platform", device)
+
+
 def applies(descent: Descent, state: State) -> bool:
     """Whether steps for which `lanes.applies` are taken here: those of plain SGD, on a GPU that can."""
     weights = state.params.weights
     return (
-        _platform() == "gpu"
+        platform() == "gpu"
         and descent.own_optimizer is None
         and len(weights) * descent.stream.batch_size <= UNROLLED
         and works(weights.dtype.name)
     )
-
-
-def _platform() -> str:
-    device = jax.config.jax_default_device
-    return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
 @functools.cache

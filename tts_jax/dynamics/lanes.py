@@ -128,7 +128,7 @@ def _in_chunks(run: Callable[[State, PyTree], State], moving: State, leaves: PyT
     lanes = jax.tree.leaves(moving)[0].shape[-1]
     bytes_of_one = sum(leaf.nbytes for leaf in jax.tree.leaves(moving.params)) // lanes
     at_once = 2 ** ((CACHE // bytes_of_one).bit_length() - 1)
-    if lanes <= at_once or at_once < 32 or jax.default_backend() != "cpu":
+    if lanes <= at_once or at_once < 32 or gpu.platform() != "cpu":
         return run(moving, leaves)
     chunks = -(-lanes // at_once)
     # The last chunk is filled up by repeating the last lane.
