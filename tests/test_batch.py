@@ -81,6 +81,20 @@ def test_workers_take_the_next_run():
     assert list(seen)[-1] == 1
 
 
+def test_workers_start_at_once():
+    """The first two runs wait for each other."""
+    both = threading.Barrier(2, timeout=60)
+
+    def meet(index):
+        both.wait()
+        return np.asarray(index)
+
+    def run(index):
+        return jax.pure_callback(meet, jax.ShapeDtypeStruct((), index.dtype), index)
+
+    np.testing.assert_array_equal(tts.run_each(run, jnp.arange(2), workers=2), np.arange(2))
+
+
 @pytest.mark.parametrize("arguments", [(), ("shared",), (np.zeros(()),), (jnp.zeros((0, 2)),)])
 def test_no_runs(arguments):
     with pytest.raises(ValueError, match="leading axis"):
