@@ -130,7 +130,7 @@ def test_a_machine_that_errs_keeps_to_the_loop(pretend):
 
     pretend(wrong)
     with pytest.warns(UserWarning, match=r"launches every step by itself.*\(results off by \d\.\de-12"):
-        assert not gpu.works("float64")
+        assert not gpu.works("float64", 20, 1)
 
 
 @pytest.mark.parametrize("options", [{"optimizer": optax.sgd(1e-3)}, {"batch_size": 20}], ids=["Optax", "large batch"])
@@ -143,18 +143,18 @@ def test_what_the_kernel_has_no_room_for_keeps_to_the_loop(pretend, options):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_lowers_for_cuda(dtype):
     """By the compiler that JAX has for the GPUs of today, which needs none for this."""
-    small = jax.jit(gpu.error_in_a_small_case, static_argnums=0)
-    assert "mosaic_gpu" in small.trace(dtype).lower(lowering_platforms=("cuda",)).as_text()
+    few_steps = jax.jit(gpu.error_in_a_few_steps, static_argnums=(0, 1, 2)).trace(dtype, 20, 2)
+    assert "mosaic_gpu" in few_steps.lower(lowering_platforms=("cuda",)).as_text()
 
 
-def test_small_case_in_the_interpreter_of_the_gpu(monkeypatch):
+def test_a_few_steps_in_the_interpreter_of_the_gpu(monkeypatch):
     """It knows the programs of a grid by their axis, as the GPU does, and looks for races."""
     interpreter = pytest.importorskip("jax._src.pallas.mosaic_gpu.interpret.interpret_pallas_call")
     from jax.experimental.pallas import mosaic_gpu
 
     params = interpreter.InterpretGPUParams(detect_races=True)
     monkeypatch.setattr(mosaic_gpu, "kernel", functools.partial(mosaic_gpu.kernel, interpret=params))
-    assert gpu.error_in_a_small_case("float64") < 1e-14
+    assert gpu.error_in_a_few_steps("float64", 3, 2) < 1e-14
     assert not interpreter.get_races().races_found
 
 

@@ -45,16 +45,17 @@ def applies(descent: Descent, state: State) -> bool:
         platform() == "gpu"
         and descent.own_optimizer is None
         and len(weights) * descent.stream.batch_size <= UNROLLED
-        and works(weights.dtype.name)
+        and works(weights.dtype.name, len(weights), descent.stream.batch_size)
     )
 
 
 @functools.cache
-def works(dtype: str) -> bool:
-    """Whether the kernel compiles on this machine and finds, in a small case, what the steps of `Descent` find."""
+def works(dtype: str, neurons: int, batch_size: int) -> bool:
+    """Whether the kernel compiles on this machine and finds, in a few steps, what the steps of `Descent` find."""
     try:
         # Compiled ahead, it runs at once even where a run of the user is being traced.
-        error = float(jax.jit(error_in_a_small_case, static_argnums=0).lower(dtype).compile()())
+        compiled = jax.jit(error_in_a_few_steps, static_argnums=(0, 1, 2)).lower(dtype, neurons, batch_size).compile()
+        error = float(compiled())
         reason = f"results off by {error:.1e}"
     except Exception as failure:  # of any kind: the compiler may not know the machine
         error, reason = np.inf, f"{type(failure).__name__}: {failure}".splitlines()[0]
@@ -163,18 +164,18 @@ def _gradient(params: PyTree, activation: SmoothStep, x: Array, y: Array, factor
     )
 
 
-def error_in_a_small_case(dtype: str) -> Float[Array, ""]:
-    """The largest difference in what the runs of two programs, two samples a step, arrive at here and by `Descent`."""
-    steps, batch, neurons, lanes = 8, 2, 3, THREADS + 1
+def error_in_a_few_steps(dtype: str, neurons: int, batch_size: int) -> Float[Array, ""]:
+    """The largest difference in what the runs of two programs arrive at here and by `Descent`."""
+    steps, lanes = 8, THREADS + 1
     draw = np.random.default_rng(0).uniform
-    x, y = (jnp.asarray(draw(size=(steps, batch, lanes)), dtype) for _ in range(2))
+    x, y = (jnp.asarray(draw(size=(steps, batch_size, lanes)), dtype) for _ in range(2))
     weights, positions = (jnp.asarray(draw(size=(lanes, neurons, 1)), dtype) for _ in range(2))
     model = ShallowNetwork(weights, positions, weights[:, 0, 0], SmoothStep(0.5))
     model = jax.tree.map(lambda leaf: leaf.astype(dtype), model)
     params, fixed = eqx.partition(model, trainable(model))
     problem, labels = Regression(PiecewiseConstant([], [0.0])), timescale_labels(model, None)
-    adjoint, stream = diffrax.RecursiveCheckpointAdjoint(), Replay(x, y, batch)
-    ratio, step_size = jnp.asarray(0.5, dtype), jnp.asarray(0.1, dtype)
+    adjoint, stream = diffrax.RecursiveCheckpointAdjoint(), Replay(x, y, batch_size)
+    ratio, step_size = jnp.asarray(0.5, dtype), jnp.asarray(0.25 / neurons, dtype)
     descent = Descent(ratio, step_size, None, adjoint, problem, stream, fixed, labels)
     state = descent.start(params)
 

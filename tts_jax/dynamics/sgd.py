@@ -49,8 +49,8 @@ class SGD(AbstractDynamics):
     One-dimensional networks of smooth steps take their gradient in closed form, and runs that `jax.vmap` puts side by
     side share each instruction of the processor; other models take it by automatic differentiation. On a GPU such runs
     without an `optimizer`, with neurons times batch size up to 64, take a block of steps in one launch, each run on a
-    thread; `stats.method` says so. The first run of a process checks this in a small case, and where that fails
-    warns and keeps to one launch after the other.
+    thread; `stats.method` says so. The first run of its kind in a process checks a few steps, and where they fail warns
+    and keeps to the loop of XLA.
 
     In 64-bit the state is plain. In 32-bit, which cannot hold updates of `epsilon * step_size` = 1e-10 to positions
     near 1, the state carries compensated sums (Kahan, 1965).
