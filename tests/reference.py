@@ -205,7 +205,7 @@ def same_under_jit_and_vmap(f, batch, tolerance=1e-13):
 
 def refuses(call, *said):
     """`call` raises a `ValueError` of one line that says what was got."""
-    with pytest.raises(ValueError) as raised:  # noqa: PT011
+    with pytest.raises(ValueError) as raised:  # noqa: PT011, the message is looked at below
         call()
     message = str(raised.value)
     assert "\n" not in message

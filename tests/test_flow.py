@@ -339,7 +339,10 @@ def test_conjugate_gradients_solve_the_shifted_system(factored):
     def solve(epsilon, shift):
         mobility = jnp.where(is_fast, 1 / epsilon, 1.0)
         linear = FactoredFastBlock(lambda args: mobility, factored)
-        field = lambda t, y, args: -mobility * (jnp.asarray(hessian) @ y)  # noqa: E731
+
+        def field(t, y, args):
+            return -mobility * (jnp.asarray(hessian) @ y)
+
         return linear.solve(linear.factor(field, 0.0, jnp.zeros(6), None, jnp.asarray(shift)), jnp.asarray(right))
 
     for epsilon, shift in itertools.product([1.0, 1e-6], [1.0, 1e4]):

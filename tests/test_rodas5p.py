@@ -75,7 +75,10 @@ def van_der_pol(t, y, mu):
 # How they are solved.
 
 
-def one_step(f, t0, h, y0, args=None, solver=Rodas5P()):  # noqa: B008
+RODAS5P = Rodas5P()
+
+
+def one_step(f, t0, h, y0, args=None, solver=RODAS5P):
     """`(y1, error estimate, interpolation)` of a single step."""
     t0, h = jnp.asarray(t0), jnp.asarray(h)
     y1, y_error, dense, _, _ = solver.step(dfx.ODETerm(f), t0, t0 + h, y0, args, None, False)
@@ -92,7 +95,7 @@ def constant_steps(f, y0, h, steps, args, solver):
     return jax.lax.fori_loop(0, steps, lambda i, y: one_step(f, i * h, h, y, args, solver)[0], y0)
 
 
-def solve_fixed(f, y0, t1, steps, args=None, solver=Rodas5P()):  # noqa: B008
+def solve_fixed(f, y0, t1, steps, args=None, solver=RODAS5P):
     return constant_steps(f, y0, *traced((t1 / steps, steps, args)), solver)
 
 
@@ -103,7 +106,7 @@ def diffeqsolve(f, solver, controller, t0, t1, dt0, y0, args, kwargs):
     )
 
 
-def solve(f, y0, t1, args=None, *, solver=Rodas5P(), tol=1e-8, t0=0.0, dt0=1e-3, pid=None, **kwargs):  # noqa: B008
+def solve(f, y0, t1, args=None, *, solver=RODAS5P, tol=1e-8, t0=0.0, dt0=1e-3, pid=None, **kwargs):
     t0, t1, dt0, tol, args, pid = traced((t0, t1, dt0, tol, args, pid))
     controller = dfx.PIDController(rtol=tol, atol=tol, **(pid or {}))
     return diffeqsolve(f, solver, controller, t0, t1, dt0, y0, args, kwargs)
@@ -150,7 +153,10 @@ def tree_density(tree):
 
 def standard_form():
     """alpha, Gamma and the transformation back from U, of the k-form of the method."""
-    lower = lambda rows: np.array([list(r) + [0.0] * (8 - len(r)) for r in rows])  # noqa: E731
+
+    def lower(rows):
+        return np.array([list(r) + [0.0] * (8 - len(r)) for r in rows])
+
     gamma = np.linalg.inv(np.eye(8) / rodas5p._GAMMA - lower(rodas5p._C))
     return lower(rodas5p._A) @ gamma, gamma
 
@@ -240,7 +246,9 @@ def test_l_stability():
     @jax.jit
     @jax.vmap
     def growth(real, imaginary):
-        f = lambda t, y, args: real * y + imaginary * (turn @ y)  # noqa: E731
+        def f(t, y, args):
+            return real * y + imaginary * (turn @ y)
+
         return one_step(f, 0.0, 1.0, jnp.array([1.0, 0.0]))[0]
 
     z = -np.logspace(0, 12, 49)
@@ -465,7 +473,9 @@ def test_constant_steps_stop_at_the_last_finite_state():
 
 
 def test_failure_of_one_lane_leaves_the_others():
-    run = lambda a: solve(pole, jnp.ones(1), 2.0, a, max_steps=1000, throw=False)  # noqa: E731
+    def run(a):
+        return solve(pole, jnp.ones(1), 2.0, a, max_steps=1000, throw=False)
+
     lanes, alone = jax.vmap(run)(jnp.array([3.0, 1.0])), run(3.0)
     assert (lanes.result == dfx.RESULTS.successful).tolist() == [True, False]
     assert (lanes.result == dfx.RESULTS.dt_min_reached).tolist() == [False, True]
@@ -476,7 +486,9 @@ def test_failure_of_one_lane_leaves_the_others():
 
 
 def test_vmap_is_a_loop():
-    run = lambda rates: solve(relax, jnp.zeros(4), 2.0, rates)  # noqa: E731
+    def run(rates):
+        return solve(relax, jnp.zeros(4), 2.0, rates)
+
     rates = jnp.outer(jnp.array([0.1, 1.0, 10.0]), RATES)
     lanes, alone = jax.vmap(run)(rates), [run(r) for r in rates]
     assert lanes.stats["num_steps"].tolist() == [int(a.stats["num_steps"]) for a in alone]
@@ -490,7 +502,9 @@ def stiff_decay(t, y, rate):
 
 
 def decayed(rate, adjoint):
-    f = lambda t, y, args: stiff_decay(t, y, rate)  # noqa: E731
+    def f(t, y, args):
+        return stiff_decay(t, y, rate)
+
     return solve(f, jnp.ones(2), 1.0, adjoint=adjoint).ys[-1, 0]
 
 
@@ -503,7 +517,9 @@ def test_reverse_mode_in_lanes_and_over_a_closed_over_value():
 def test_forward_mode_agrees_with_finite_differences():
     @jax.jit
     def derivatives(rate):
-        final = lambda rate: decayed(rate, dfx.ForwardMode())  # noqa: E731
+        def final(rate):
+            return decayed(rate, dfx.ForwardMode())
+
         low, high = jax.vmap(final)(rate + jnp.array([-1e-4, 1e-4]))
         return jax.jacfwd(final)(rate), (high - low) / 2e-4
 
@@ -536,7 +552,10 @@ def test_gradient_through_failed_steps():
 @pytest.mark.parametrize("transform", [jax.jacrev, jax.jacfwd], ids=["reverse", "forward"])
 def test_derivative_of_a_failed_step_is_that_of_no_step(transform):
     solver = Rodas5P(DiagonalJacobian(smallest=100.0))
-    step = lambda y, rates: one_step(relax, 0.0, 1.0, y, rates, solver)[0]  # noqa: E731
+
+    def step(y, rates):
+        return one_step(relax, 0.0, 1.0, y, rates, solver)[0]
+
     by_state, by_rates = jax.jit(transform(step, argnums=(0, 1)))(jnp.ones(4), RATES)
     np.testing.assert_array_equal(by_state, np.eye(4))
     np.testing.assert_array_equal(by_rates, np.zeros((4, 4)))
@@ -544,7 +563,10 @@ def test_derivative_of_a_failed_step_is_that_of_no_step(transform):
 
 def test_event():
     event = dfx.Event(lambda t, y, args, **kwargs: y[0] - 0.5, optx.Newton(1e-10, 1e-10))
-    f = lambda t, y, args: -1e3 * (y - jnp.exp(-t)) - jnp.exp(-t)  # noqa: E731
+
+    def f(t, y, args):
+        return -1e3 * (y - jnp.exp(-t)) - jnp.exp(-t)
+
     solution = solve(f, jnp.ones(1), 5.0, tol=1e-10, event=event)
     assert solution.result == dfx.RESULTS.event_occurred
     np.testing.assert_allclose(solution.ts, np.log(2.0), rtol=1e-8)

@@ -94,10 +94,8 @@ class SmoothStep(AbstractActivation):
         s = z * (1 / self.eta)
         reach = 0.5 - jnp.abs(s)
         window = jnp.where(reach < 0, 0.0, reach)
-        cube = 4 * window**3
-        value = jnp.where(s <= 0, cube, 1 - cube)
-        slope = jnp.where(reach >= 0, 1.0, 0.0).astype(s.dtype) if self.surrogate == "box" else 12 * window**2
-        return value, slope * (1 / self.eta)
+        slope = jnp.where(reach >= 0, 1.0, 0.0).astype(s.dtype) if self.surrogate == "box" else _slope_of(window)
+        return _value_of(s, window), slope * (1 / self.eta)
 
     @override
     def kinks(self, positions: Float[Array, " m"]) -> Float[Array, " k"]:
@@ -208,13 +206,21 @@ def _half_window(z: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.maximum(jnp.where(z <= 0, 0.5 + z, 0.5 - z), 0.0)
 
 
-def _step_value(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    cube = 4 * _half_window(z) ** 3
+def _value_of(z: Float[Array, "..."], half_window: Float[Array, "..."]) -> Float[Array, "..."]:
+    cube = 4 * half_window**3
     return jnp.where(z <= 0, cube, 1 - cube)
 
 
+def _slope_of(half_window: Float[Array, "..."]) -> Float[Array, "..."]:
+    return 12 * half_window**2
+
+
+def _step_value(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    return _value_of(z, _half_window(z))
+
+
 def _step_slope(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    return 12 * _half_window(z) ** 2
+    return _slope_of(_half_window(z))
 
 
 @jax.custom_jvp
