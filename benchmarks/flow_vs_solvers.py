@@ -31,12 +31,12 @@ import report
 from flow_tables import DIFFRAX, DIFFRAX_QUADRATURE, OURS, POOLED, SOLVERS, TARGET_ERROR
 from scipy.integrate import odeint, solve_ivp
 from sksundae.cvode import CVODE
+from tts_jax.dynamics.ode import Integration, integrate
 
 import tts_jax as tts
 from tts_jax.dynamics import structured
 from tts_jax.dynamics.base import timescale_labels
 from tts_jax.dynamics.flow import equation
-from tts_jax.dynamics.ode import Integration, integrate
 
 jax.config.update("jax_enable_x64", True)
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from tts_jax.provenance import Provenance
 
 from tts_jax import experiments, store
 from tts_jax.distance import distance
 from tts_jax.dynamics import sgd
-from tts_jax.provenance import Provenance
 from tts_jax.trajectory import over_time
 
 SMALL = {"step_size": 1e-2, "saves": 6, "panels": (0.0, 0.035), "frame_every": 4}

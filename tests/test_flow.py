@@ -14,12 +14,12 @@ import reference
 import scipy.special
 from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
+from tts_jax.dynamics.matrix_free import FactoredFastBlock, spectral_radius
+from tts_jax.dynamics.structured import EliminatedWeights
 
 import tts_jax as tts
 from tts_jax.dynamics.base import timescale_labels
 from tts_jax.dynamics.flow import _is_mild, equation
-from tts_jax.dynamics.matrix_free import FactoredFastBlock, spectral_radius
-from tts_jax.dynamics.structured import EliminatedWeights
 from tts_jax.networks import trainable
 from tts_jax.solvers import Rodas5P
 

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 import reference
+from tts_jax.dynamics.stream import steps_in_block
 
 import tts_jax as tts
 from tts_jax.dynamics import sgd as module
-from tts_jax.dynamics.stream import steps_in_block
 from tts_jax.problems import AbstractProblem
 
 EPSILONS = ("1", "0.01", "2e-05")

@@ -1,8 +1,14 @@
-"""tts_jax: the dynamics of training when layers learn at different speeds."""
+"""The dynamics of training when layers learn at different speeds.
 
-from . import diagnostics as diagnostics, experiments as experiments, plot as plot, theory as theory
+`simulate(dynamics, model, problem, slow_times)` moves a model on a problem and gives a `Trajectory`.
+"""
+
+import importlib
+import importlib.metadata
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from .activations import Erf as Erf, Heaviside as Heaviside, ReLU as ReLU, SmoothStep as SmoothStep
-from .batch import run_each as run_each
 from .distance import distance as distance
 from .dynamics import (
     SGD as SGD,
@@ -10,13 +16,77 @@ from .dynamics import (
     ReducedFlow as ReducedFlow,
     TwoTimescaleLimit as TwoTimescaleLimit,
 )
-from .gaussian import GaussianRegression as GaussianRegression
 from .networks import PerceptronNetwork as PerceptronNetwork, ShallowNetwork as ShallowNetwork
-from .norm_dataset import NormDataset as NormDataset
-from .problems import Dataset as Dataset, Regression as Regression
+from .problems import (
+    Dataset as Dataset,
+    GaussianRegression as GaussianRegression,
+    NormDataset as NormDataset,
+    Regression as Regression,
+)
 from .simulate import simulate as simulate
-from .smooth import SmoothTarget as SmoothTarget, teacher as teacher
-from .store import load as load
-from .sweep import sweep as sweep
-from .targets import Additive as Additive, PiecewiseConstant as PiecewiseConstant, PiecewiseLinear as PiecewiseLinear
+from .sweeps import load as load, run_each as run_each, sweep as sweep
+from .targets import (
+    Additive as Additive,
+    PiecewiseConstant as PiecewiseConstant,
+    PiecewiseLinear as PiecewiseLinear,
+    SmoothTarget as SmoothTarget,
+    teacher as teacher,
+)
 from .trajectory import Stats as Stats, Status as Status, Trajectory as Trajectory
+
+if TYPE_CHECKING:
+    from . import (
+        diagnostics as diagnostics,
+        dynamics as dynamics,
+        experiments as experiments,
+        plot as plot,
+        problems as problems,
+        solvers as solvers,
+        sweeps as sweeps,
+        theory as theory,
+    )
+
+MODULES = "diagnostics", "dynamics", "experiments", "plot", "problems", "solvers", "sweeps", "theory"
+"""Imported when they are first asked for: `plot` and `experiments` bring Matplotlib with them."""
+
+NOUNS = (
+    "SGD",
+    "Additive",
+    "Dataset",
+    "Erf",
+    "GaussianRegression",
+    "GradientFlow",
+    "Heaviside",
+    "NormDataset",
+    "PerceptronNetwork",
+    "PiecewiseConstant",
+    "PiecewiseLinear",
+    "ReLU",
+    "ReducedFlow",
+    "Regression",
+    "ShallowNetwork",
+    "SmoothStep",
+    "SmoothTarget",
+    "Stats",
+    "Status",
+    "Trajectory",
+    "TwoTimescaleLimit",
+    "distance",
+    "load",
+    "run_each",
+    "simulate",
+    "sweep",
+    "teacher",
+)
+__version__ = importlib.metadata.version("tts-jax")
+__all__ = [*NOUNS, *MODULES, "__version__"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

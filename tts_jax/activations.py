@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 from typing_extensions import override
 
-from . import checks
-from .kernels import arc_cosine, arc_sine
+from . import _checks as checks
+from .exact.kernels import arc_cosine, arc_sine
 
 
 class AbstractActivation(eqx.Module):

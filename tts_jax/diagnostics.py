@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from . import checks
-from .dynamics.base import timescale_labels
-from .dynamics.flow import GradientFlow, equation
+from . import _checks as checks
+from .dynamics import GradientFlow
+from .dynamics.base import Groups
+from .dynamics.flow.equation import Choice, FlowEquation
+from .dynamics.integration import Integration, integrate
 from .networks import ShallowNetwork
 from .problems import Regression
-from .targets import PiecewiseConstant
+from .trajectory import Status
 
 
 def hit_times(
@@ -28,42 +30,31 @@ def hit_times(
     """
     end = checks.as_float(checks.positive("end", end))
     problem.check(model)
-    if not isinstance(problem.target, PiecewiseConstant) or not hasattr(model.activation, "eta"):
+    structure = problem.structure(model)
+    if not structure.staircase or structure.hessian is None:
         raise ValueError(
-            f"hit_times needs a PiecewiseConstant target and SmoothStep neurons, got {type(problem.target).__name__} "
-            f"and {type(model.activation).__name__}"
+            "hit_times needs a Regression on a PiecewiseConstant target and a ShallowNetwork of SmoothStep neurons, "
+            f"got {type(problem).__name__} and {type(model).__name__}"
         )
-    return _hit_times(flow, model, problem, end)
+    equation = FlowEquation(flow.epsilon, problem, Groups.of(model, flow.slow), structure)
+    solver = equation.choose(end) if flow.solver is None else flow.solver
+    return _hit_times(equation, solver, flow.integration, end)
 
 
 @eqx.filter_jit
 def _hit_times(
-    flow: GradientFlow, model: ShallowNetwork, problem: Regression, end: Float[Array, ""]
+    equation: FlowEquation, solver: Choice | diffrax.AbstractSolver, integration: Integration, end: Float[Array, ""]
 ) -> Float[Array, " n"]:
-    field, y0, args, model_at, solver, _ = equation(flow, model, problem, timescale_labels(model, flow.slow))
+    problem = equation.initial_value_problem(solver)
 
     def gap(y, args, jump):
-        moved = model_at(y, args)
+        moved = problem.model_at(y, args)
         return jnp.min(jnp.abs(moved.positions - jump)) - moved.activation.eta / 2
 
     def arrival(jump):
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
-            solver,
-            t0=jnp.zeros_like(end),
-            t1=end,
-            dt0=1e-2 * flow.epsilon,
-            y0=y0,
-            args=args,
-            stepsize_controller=flow.integration.controller(y0.dtype),
-            max_steps=flow.integration.max_steps,
-            adjoint=flow.integration.adjoint,
-            event=diffrax.Event(lambda t, y, args, **_: gap(y, args, jump), optx.Bisection(rtol=1e-9, atol=1e-12)),
-            throw=False,
-        )
-        failed = (solution.result != diffrax.RESULTS.successful) & (solution.result != diffrax.RESULTS.event_occurred)
-        never = jnp.where(failed, jnp.nan, jnp.inf)
-        time = jnp.where(solution.result == diffrax.RESULTS.event_occurred, solution.ts[-1], never)
-        return jnp.where(gap(y0, args, jump) <= 0, 0.0, time)
+        event = diffrax.Event(lambda t, y, args, **_: gap(y, args, jump), optx.Bisection(rtol=1e-9, atol=1e-12))
+        solution = integrate(problem, end[None], integration, event)
+        time = jnp.where(solution.status == Status.SUCCESSFUL, solution.event_time, jnp.nan)
+        return jnp.where(gap(problem.y0, problem.args, jump) <= 0, 0.0, time)
 
-    return jax.lax.map(arrival, problem.target.jumps)
+    return jax.lax.map(arrival, equation.problem.target.jumps)

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from . import checks
+from . import _checks as checks
+from .exact.quadrature import mean_square
 from .networks import ShallowNetwork, trainable
-from .piecewise import mean_square
 from .trajectory import Trajectory
 
 

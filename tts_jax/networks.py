@@ -1,15 +1,37 @@
 """Equinox models, and which of their leaves train."""
 
+import abc
+from typing import Self
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
+from typing_extensions import override
 
-from . import checks
+from . import _checks as checks
 from .activations import AbstractActivation, AbstractGaussianActivation
 
 
-class ShallowNetwork(eqx.Module):
+class AbstractTwoLayerNetwork(eqx.Module):
+    """A network that is linear in its outer layer; the inner one is slow where a dynamics is not told otherwise."""
+
+    @property
+    @abc.abstractmethod
+    def slow(self) -> PyTree:
+        """The leaves of the inner layer."""
+
+    @property
+    @abc.abstractmethod
+    def vectors(self) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+        """What the network is linear in (the bias first, where there is one), and the ravelled inner layer."""
+
+    @abc.abstractmethod
+    def with_vectors(self, outer: Float[Array, " n"], inner: Float[Array, " m"]) -> Self:
+        """The network of the same shape with these `vectors`."""
+
+
+class ShallowNetwork(AbstractTwoLayerNetwork):
     r"""$f(x) = b + \sum_{i=1}^d \sum_{j=1}^m a_{ji}\,\sigma(x_i - u_{ji})$.
 
     `weights` $a$ and `positions` $u$ have shape (m, d), `bias` $b$ is a scalar or None, and the width of the activation
@@ -57,16 +79,28 @@ class ShallowNetwork(eqx.Module):
         )
 
     @property
+    @override
     def slow(self) -> PyTree:
-        """The leaves that move slowly where a dynamics is not told otherwise."""
         return self.positions
+
+    @property
+    @override
+    def vectors(self) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+        weights = self.weights.ravel()
+        return weights if self.bias is None else jnp.concatenate([self.bias[None], weights]), self.positions.ravel()
+
+    @override
+    def with_vectors(self, outer: Float[Array, " n"], inner: Float[Array, " m"]) -> "ShallowNetwork":
+        shape = self.weights.shape
+        bias, weights = (None, outer) if self.bias is None else (outer[0], outer[1:])
+        return ShallowNetwork(weights.reshape(shape), inner.reshape(shape), bias, self.activation)
 
     def __call__(self, x: Float[Array, " d"] | Float[Array, ""]) -> Float[Array, ""]:
         output = jnp.sum(self.weights * self.activation(x - self.positions))
         return output if self.bias is None else self.bias + output
 
 
-class PerceptronNetwork(eqx.Module):
+class PerceptronNetwork(AbstractTwoLayerNetwork):
     r"""$f(x) = \sum_{j=1}^m a_j\,\phi(w_j \cdot x)$ for $x \in R^d$.
 
     `weights` $a$ has shape (m,), `directions` $w$ shape (m, d). The directions are its slow leaves. The activation is
@@ -100,18 +134,21 @@ class PerceptronNetwork(eqx.Module):
         )
 
     @property
+    @override
     def slow(self) -> PyTree:
-        """The leaves that move slowly where a dynamics is not told otherwise."""
         return self.directions
+
+    @property
+    @override
+    def vectors(self) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+        return self.weights, self.directions.ravel()
+
+    @override
+    def with_vectors(self, outer: Float[Array, " n"], inner: Float[Array, " m"]) -> "PerceptronNetwork":
+        return PerceptronNetwork(outer, inner.reshape(self.directions.shape), self.activation)
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         return self.weights @ self.activation(self.directions @ x)
-
-
-def linear_weights(model: ShallowNetwork) -> Float[Array, " n"]:
-    """What the network is linear in: the bias, where there is one, and the weights."""
-    weights = model.weights.ravel()
-    return weights if model.bias is None else jnp.concatenate([model.bias[None], weights])
 
 
 def trainable(model: PyTree) -> PyTree[bool]:

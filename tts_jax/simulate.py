@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Key, PyTree, Real
 
-from . import checks
-from .dynamics.base import AbstractDynamics
-from .dynamics.sgd import SGD
+from . import _checks as checks
+from .dynamics.base import AbstractDynamics, Task
 from .problems import AbstractProblem
 from .trajectory import Trajectory
 
@@ -32,7 +31,7 @@ def simulate(
     of a stochastic dynamics; `samples=(x, y)` replays a given stream instead, one row per step. `progress(done,
     total)` is called from the host now and then in long runs, with the numbers of steps.
 
-    `checkpoint` is a file for SGD runs of hours: the state after every `tts_jax.dynamics.sgd.CHUNK` steps. A process
+    `checkpoint` is a file for SGD runs of hours: the state after every 2**20 steps. A process
     that was killed goes on where it was written last when the same call is made again, and ends bit for bit as an
     undisturbed one does; a finished run is read from it.
 
@@ -45,10 +44,13 @@ def simulate(
     times = checks.slow_times(slow_times)
     model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
     problem.check(model)
-    if checkpoint is not None:
-        if not isinstance(dynamics, SGD):
-            raise ValueError(f"checkpoint is for SGD, got {type(dynamics).__name__}: leave it out")
-        return dynamics.run(
-            *(model, problem, times), key=key, samples=samples, progress=progress, checkpoint=checkpoint
+    name = type(dynamics).__name__
+    if samples is not None and not dynamics.stochastic:
+        raise ValueError(
+            f"{name} draws no samples here, got samples=(x, y): leave them out, or pass the data as Dataset(x, y)"
         )
-    return dynamics.run(model, problem, times, key=key, samples=samples, progress=progress)
+    if dynamics.stochastic and key is None and samples is None:
+        raise ValueError(f"{name} draws samples: pass key=jax.random.key(0), or samples=(x, y) to replay a stream")
+    if checkpoint is not None and not dynamics.resumable:
+        raise ValueError(f"checkpoint is for SGD, got {name}: leave it out")
+    return dynamics.run(Task(model, problem, times, key, samples, progress, checkpoint))

@@ -6,7 +6,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from . import checks
+from . import _checks as checks
 from .targets import PiecewiseConstant
 
 

@@ -1,6 +1,6 @@
-"""How training moves: one file per dynamics."""
+"""How training moves: a room, or a file, for each dynamics."""
 
-from .base import AbstractDynamics as AbstractDynamics
+from .base import AbstractDynamics as AbstractDynamics, Task as Task
 from .flow import GradientFlow as GradientFlow
 from .limit import TwoTimescaleLimit as TwoTimescaleLimit
 from .reduced import ReducedFlow as ReducedFlow

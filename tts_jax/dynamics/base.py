@@ -1,11 +1,14 @@
 """What every dynamics shares: the interface, and the one place where `epsilon` acts."""
 
 import abc
+import dataclasses
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Key, PyTree
 
@@ -14,37 +17,73 @@ from ..problems import AbstractProblem
 from ..trajectory import Trajectory
 
 
+class Task(NamedTuple):
+    """What a run is given; see `tts_jax.simulate`, which checks it first."""
+
+    model: PyTree
+    problem: AbstractProblem
+    slow_times: Float[Array, " t"]
+    key: Key[Array, ""] | None = None
+    samples: tuple[ArrayLike, ArrayLike] | None = None
+    progress: Callable[[int, int], None] | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+
+
 class AbstractDynamics(eqx.Module):
     """How training moves."""
 
+    side_by_side: eqx.AbstractClassVar[bool]
+    """Whether on a CPU runs cost less as lanes of `jax.vmap` than one after the other."""
+    shards: eqx.AbstractClassVar[bool]
+    """Whether runs can be spread over devices by `jax.shard_map`."""
+    resumable: eqx.AbstractClassVar[bool]
+    """Whether a killed run can go on from a checkpoint."""
+
+    @property
     @abc.abstractmethod
-    def run(
-        self,
-        model: PyTree,
-        problem: AbstractProblem,
-        slow_times: Float[Array, " t"],
-        *,
-        key: Key[Array, ""] | None,
-        samples: tuple[ArrayLike, ArrayLike] | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> Trajectory:
-        """See `tts_jax.simulate`, which checks the input first."""
+    def stochastic(self) -> bool:
+        """Whether a run draws samples, and so needs a key or is given a stream."""
+
+    @abc.abstractmethod
+    def steps(self, slow_times: Float[np.ndarray, " t"]) -> int | None:
+        """How many steps lead to the last save time, where that is known beforehand; nothing may be traced."""
+
+    @abc.abstractmethod
+    def run(self, task: Task) -> Trajectory:
+        """See `tts_jax.simulate`."""
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """The names of what can be set."""
+        return frozenset(field.name for field in dataclasses.fields(self))
 
 
-def timescale_labels(model: PyTree, slow: Callable[[PyTree], Any] | None) -> PyTree[str]:
-    """ "fast" or "slow" for each trainable leaf, None for the others.
+class Groups(NamedTuple):
+    """A model in parts, trees of its structure with None where a leaf belongs to another."""
 
-    Raises `ValueError` where `slow` is None and the model does not know its slow leaves, or `slow` selects none, or
-    what is no leaf.
-    """
+    moving: PyTree
+    """The leaves that train."""
+    fixed: PyTree
+    labels: PyTree[str]
+    """ "fast" or "slow" for each leaf that trains."""
+
+    @classmethod
+    def of(cls, model: PyTree, slow: Callable[[PyTree], Any] | None = None) -> "Groups":
+        """Raises `ValueError` where `slow` is None and the model does not know its slow leaves, or `slow` selects none,
+        or what is no leaf."""
+        moving, fixed = eqx.partition(model, trainable(model))
+        return cls(moving, fixed, _labels(model, moving, slow))
+
+
+def _labels(model: PyTree, moving: PyTree, slow: Callable[[PyTree], Any] | None) -> PyTree[str]:
     if slow is None:
-        if not hasattr(model, "slow"):
+        if getattr(model, "slow", None) is None:
             raise ValueError(
                 f"cannot tell which leaves of {type(model).__name__} move slowly: "
                 "say which, e.g. slow=lambda model: model.layers[0]"
             )
         slow = _own_slow
-    fast = jax.tree.map(lambda _: "fast", eqx.filter(model, trainable(model)))
+    fast = jax.tree.map(lambda _: "fast", moving)
     try:
         labels = eqx.tree_at(slow, fast, replace_fn=lambda node: jax.tree.map(lambda _: "slow", node))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -55,6 +94,10 @@ def timescale_labels(model: PyTree, slow: Callable[[PyTree], Any] | None) -> PyT
     if "slow" not in jax.tree.leaves(labels):
         raise ValueError("slow selects no trainable leaf: return at least one floating-point array of the model")
     return labels
+
+
+def _own_slow(model):
+    return model.slow
 
 
 Optimizer = optax.GradientTransformation | tuple[optax.GradientTransformation, optax.GradientTransformation]
@@ -69,14 +112,3 @@ def two_timescale(
     fast, slow = (optimizer, optimizer) if isinstance(optimizer, optax.GradientTransformation) else optimizer
     groups = {"fast": fast, "slow": optax.chain(slow, optax.scale(epsilon))}
     return optax.partition(groups, lambda _: labels)  # a model is callable, and so are its labels
-
-
-def refuse_samples(dynamics: AbstractDynamics, samples: tuple[ArrayLike, ArrayLike] | None) -> None:
-    if samples is not None:
-        raise ValueError(
-            f"{type(dynamics).__name__} draws no samples, got samples=(x, y): pass the data as problem=Dataset(x, y)"
-        )
-
-
-def _own_slow(model):
-    return model.slow

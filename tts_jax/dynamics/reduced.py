@@ -1,23 +1,23 @@
 """The reduced flow: weights at their optimum, positions moving."""
 
-from collections.abc import Callable
-
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Real
 from typing_extensions import override
 
-from .. import checks
-from ..networks import ShallowNetwork
-from ..problems import AbstractProblem, Regression
-from ..quadratic import NormalEquations
+from .. import _checks as checks
+from ..exact.forms import NormalEquations
+from ..networks import AbstractTwoLayerNetwork, trainable
+from ..problems import AbstractProblem, Structure
+from ..problems.base import risk_gradient
 from ..solvers import DenseJacobian, Rodas5P
 from ..trajectory import Trajectory, risk_and_status
-from .base import AbstractDynamics, refuse_samples
-from .ode import Integration, integrate
+from .base import AbstractDynamics, Task
+from .integration import InitialValueProblem, Integration, integrate
 
 
 class ReducedFlow(AbstractDynamics):
@@ -40,14 +40,19 @@ class ReducedFlow(AbstractDynamics):
     Source: Marion and Berthier (2023), arXiv 2304.09576; Golub and Pereyra (1973) for variable projection.
     """
 
+    side_by_side = False
+    shards = False  # Lineax cannot be traced under `jax.shard_map`
+    resumable = False
+    stochastic = False
+
     ridge: Float[Array, ""]
     integration: Integration
 
     def __init__(
         self,
         ridge: Real[ArrayLike, ""] = 0.0,
-        rtol: float | None = None,
-        atol: float | None = None,
+        rtol: Real[ArrayLike, ""] | None = None,
+        atol: Real[ArrayLike, ""] | None = None,
         max_steps: int = 2**17,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ):
@@ -55,20 +60,20 @@ class ReducedFlow(AbstractDynamics):
         self.integration = Integration(rtol, atol, max_steps, adjoint)
 
     @override
-    def run(
-        self,
-        model: PyTree,
-        problem: AbstractProblem,
-        slow_times: Float[Array, " t"],
-        *,
-        key: Key[Array, ""] | None,
-        samples: tuple[ArrayLike, ArrayLike] | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> Trajectory:
-        refuse_samples(self, samples)
-        if not isinstance(model, ShallowNetwork):
-            raise ValueError(f"ReducedFlow needs a model that is linear in its weights, got {type(model).__name__}")
-        return _solve(self, model, problem, slow_times)
+    def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
+        return None
+
+    @override
+    def run(self, task: Task) -> Trajectory:
+        structure = task.problem.structure(task.model)
+        if not isinstance(task.model, AbstractTwoLayerNetwork):
+            raise ValueError(
+                f"ReducedFlow needs a model that is linear in its weights, got {type(task.model).__name__}: "
+                "pass a ShallowNetwork or a PerceptronNetwork"
+            )
+        if structure.normal_equations is None:
+            raise ValueError(structure.refusal)
+        return _solve(self, task.model, task.problem, structure, task.slow_times)
 
 
 def optimal_weights(equations: NormalEquations, ridge: Float[Array, ""]) -> Float[Array, " n"]:
@@ -79,41 +84,48 @@ def optimal_weights(equations: NormalEquations, ridge: Float[Array, ""]) -> Floa
 
 @eqx.filter_jit
 def _solve(
-    flow: ReducedFlow, model: ShallowNetwork, problem: AbstractProblem, slow_times: Float[Array, " t"]
+    flow: ReducedFlow,
+    model: AbstractTwoLayerNetwork,
+    problem: AbstractProblem,
+    structure: Structure,
+    slow_times: Float[Array, " t"],
 ) -> Trajectory:
-    def fitted(positions, args):
+    trains = trainable(model)
+
+    def fitted(u, args):
         ridge, model, problem = args
-        moved = eqx.tree_at(lambda m: m.positions, model, positions.reshape(model.positions.shape))
-        weights = optimal_weights(problem.normal_equations(moved), ridge)
-        if model.bias is not None:
-            moved = eqx.tree_at(lambda m: m.bias, moved, weights[0])
-            weights = weights[1:]
-        return eqx.tree_at(lambda m: m.weights, moved, weights.reshape(model.weights.shape))
+        moved = model.with_vectors(model.vectors[0], u)
+        return moved.with_vectors(optimal_weights(structure.normal_equations(problem, moved), ridge), u)
 
-    def velocity(t, positions, args):
-        return -args[2].gradient(fitted(positions, args)).positions.ravel()
+    def velocity(t, u, args):
+        _, _, problem = args
+        _, d_u = risk_gradient(problem, structure, *eqx.partition(fitted(u, args), trains)).vectors
+        return -d_u
 
-    def jacobian(t, positions, args):
+    def jacobian(t, u, args):
         ridge, _, problem = args
-        d_aa, d_au, d_uu = problem.hessian(fitted(positions, args))
+        d_aa, d_au, d_uu = structure.hessian(problem, fitted(u, args))
         d_aa = d_aa + 2 * ridge * jnp.eye(len(d_aa), dtype=d_aa.dtype)
         return d_au.T @ jnp.linalg.pinv(d_aa, hermitian=True) @ d_au - d_uu
 
-    closed_form = isinstance(problem, Regression) and problem.closed_form(model)
-    args = (flow.ridge, model, problem)
-    states, status, stats = integrate(
-        velocity,
-        model.positions.ravel(),
-        args,
+    closed_form = structure.hessian is not None
+    args = flow.ridge, model, problem
+    solution = integrate(
+        InitialValueProblem(
+            vector_field=velocity,
+            y0=model.vectors[1],
+            args=args,
+            solver=Rodas5P(DenseJacobian(jacobian if closed_form else None), autonomous=True),
+            method=f"Rodas5P, {'closed-form' if closed_form else 'dense'} Jacobian",
+            dt0=jnp.asarray(1e-6, slow_times.dtype),
+            model_at=fitted,
+        ),
         slow_times,
-        Rodas5P(DenseJacobian(jacobian if closed_form else None), autonomous=True),
         flow.integration,
-        jnp.asarray(1e-6, slow_times.dtype),
-        f"Rodas5P, {'closed-form' if closed_form else 'dense'} Jacobian",
     )
-    fits = jax.vmap(lambda positions: fitted(positions, args))(states)
-    stacked = eqx.tree_at(lambda m: m.activation, fits, model.activation)
-    risk, status = risk_and_status(problem, stacked, status)
+    fits = jax.vmap(lambda u: eqx.filter(fitted(u, args), trains))(solution.states)
+    stacked = eqx.combine(fits, eqx.filter(model, trains, inverse=True))
+    risk, status = risk_and_status(problem, stacked, solution.status)
     return Trajectory(
-        slow_time=slow_times, fast_time=None, step=None, model=stacked, risk=risk, status=status, stats=stats
+        slow_time=slow_times, fast_time=None, step=None, model=stacked, risk=risk, status=status, stats=solution.stats
     )

@@ -12,8 +12,8 @@ from typing import Any
 
 import equinox as eqx
 
-from .. import checks
-from ..provenance import Provenance
+from .. import _checks as checks
+from .._provenance import Provenance
 
 Report = Callable[[str, int, int], None]
 """Called with the phase of the work, the steps done in it, and their number (0 and 0 where nothing is counted)."""

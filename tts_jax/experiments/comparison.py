@@ -13,12 +13,12 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from .. import checks, plot
+from .. import _checks as checks, plot
+from .._fingerprint import fingerprint
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, TwoTimescaleLimit
-from ..dynamics.checkpoint import fingerprint
-from ..grid import sample_key
 from ..networks import ShallowNetwork
 from ..simulate import simulate
+from ..sweeps.grid import sample_key
 from ..trajectory import Status, Trajectory
 from .base import Evidence, Finding, Report, number, silent
 from .staircase import AbstractStaircase

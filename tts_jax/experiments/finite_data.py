@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from .. import checks
+from .. import _checks as checks
 from ..activations import AbstractActivation, ReLU, SmoothStep
-from ..batch import run_each
 from ..dynamics import SGD, GradientFlow
 from ..networks import ShallowNetwork
-from ..norm_dataset import NormDataset
-from ..problems import Regression
+from ..problems import NormDataset, Regression
 from ..simulate import simulate
+from ..sweeps import run_each
 from ..targets import AbstractTarget, Additive, PiecewiseConstant, PiecewiseLinear
 from ..trajectory import Trajectory
 from . import finite_data_figures as figures

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from ..provenance import Provenance
+from .._provenance import Provenance
 from .base import Finding, Outcome, Table
 
 STYLE = """

@@ -9,10 +9,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .. import checks
+from .. import _checks as checks
 from ..dynamics import SGD, AbstractDynamics, GradientFlow
 from ..plot.style import STYLE, WIDTH, new_figure
-from ..sweep import sweep
+from ..sweeps import sweep
 from ..theory import probability_of_good_start
 from .base import Evidence, Finding, Report, Table, number
 from .staircase import AbstractStaircase

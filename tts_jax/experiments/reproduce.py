@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import equinox as eqx
 
-from .. import checks
-from ..provenance import Provenance
+from .. import _checks as checks
+from .._provenance import Provenance
 from .base import AbstractExperiment, Outcome, Report, silent
 from .page import html_page, markdown_table
 from .presets import PRESETS

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import checks, plot
+from .. import _checks as checks, plot
 from ..activations import SmoothStep
 from ..dynamics import TwoTimescaleLimit
 from ..dynamics.reduced import optimal_weights

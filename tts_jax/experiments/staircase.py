@@ -5,11 +5,11 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from .. import checks
-from ..grid import piece_counts, uniform_start
+from .. import _checks as checks
 from ..networks import ShallowNetwork
 from ..problems import Regression
-from ..results import floor
+from ..sweeps.grid import piece_counts, uniform_start
+from ..sweeps.results import floor
 from ..targets import PiecewiseConstant
 from .base import AbstractExperiment
 

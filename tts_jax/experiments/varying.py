@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt
 
-from .. import checks, plot
+from .. import _checks as checks, plot
 from ..activations import SmoothStep
 from ..dynamics import SGD
-from ..grid import sample_key
 from ..networks import ShallowNetwork
 from ..problems import Regression
 from ..simulate import simulate
+from ..sweeps.grid import sample_key
 from ..trajectory import Status
 from .base import Evidence, Finding, Report, Table, number
 from .staircase import AbstractStaircase

@@ -1,0 +1,236 @@
+"""The subcommands of sweeps: `sweep`, `show` and `plot`."""
+
+import argparse
+import json
+import pathlib
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, TwoTimescaleLimit
+from ..problems import Regression
+from ..sweeps import load, sweep
+from ..sweeps.grid import Grid, uniform_start
+from ..sweeps.pictures import convergence, risks_of
+from ..targets import PiecewiseConstant
+from ..trajectory import Status
+
+BAD_INPUT, FAILED = 2, 1
+PLAN: dict[str, Any] = {
+    "dynamics": ["flow"],
+    "seeds": 16,
+    "epsilon": [1e-3],
+    "neurons": [20],
+    "eta": [4e-3],
+    "step_size": [1e-3],
+    "slow_time": 3.0,
+    "saves": 10,
+    "rtol": 1e-6,
+    "noise": 1.0,
+    "jumps": [0.2, 0.35, 0.5, 0.65, 0.8],
+    "values": [1.0, 5.0, 1.0, 3.0, 1.0, 5.0],
+}
+"""What a configuration file and the flags may say, and what holds where they do not."""
+SECONDS_OF_A_FLOW = 0.05
+STEPS_OF_SGD_A_SECOND = 3e6
+"""On one core, 20 neurons: for the estimate of `--dry-run` only."""
+
+
+def add_to(commands: Any) -> None:
+    """Adds the subcommands to a parser of arguments."""
+    parser = commands.add_parser("sweep", help="run a grid of dynamics, ratios, sizes and seeds into a store")
+    parser.set_defaults(command=_sweep)
+    parser.add_argument("config", nargs="?", metavar="FILE", help="settings in TOML or YAML, named as the flags are")
+    parser.add_argument("--store", metavar="PATH.zarr", help="where to write, chunk by chunk")
+    parser.add_argument("--resume", metavar="PATH.zarr", help="go on with a sweep: nothing else needs to be said")
+    parser.add_argument("--dry-run", action="store_true", help="show the grid, the number of runs and their cost")
+    parser.add_argument("--distributed", action="store_true", help="one of several processes (SLURM or Open MPI)")
+    for name, default in PLAN.items():
+        many = {"nargs": "+"} if isinstance(default, list) else {}
+        kind = type(default[0] if isinstance(default, list) else default)
+        says = " ".join(map(str, default)) if isinstance(default, list) else default
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default: {says}", **many)
+    for name, command, about in (("show", _show, "a table of a store"), ("plot", _plot, "pictures of a store")):
+        parser = commands.add_parser(name, help=about)
+        parser.set_defaults(command=command)
+        parser.add_argument("store", metavar="PATH.zarr")
+        if name == "plot":
+            parser.add_argument("--out", metavar="DIR", help="where to write (default: beside the store)")
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    try:
+        if options.distributed:
+            import jax
+
+            jax.distributed.initialize()
+        plan = _plan(options)
+        store = options.resume or options.store
+        arguments = _arguments(plan)
+        if options.dry_run:
+            _describe(plan, arguments)
+            return 0
+        if store is None:
+            raise ValueError("a sweep needs a store: pass e.g. --store run.zarr (or --dry-run)")
+        dataset = sweep(**arguments, store=store, attributes={"plan": json.dumps(plan)})
+    except (ValueError, ImportError, FileNotFoundError) as error:
+        print(f"tts-jax: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"tts-jax: {error.strerror or error}", file=sys.stderr)
+        return FAILED
+    _console().print(_causes(dataset), soft_wrap=True)
+    _console().print(f"{store}: see `tts-jax show {store}`, `tts-jax plot {store}`", soft_wrap=True)
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(options, name) for name in PLAN if getattr(options, name) is not None}
+    if options.resume:
+        if given or options.config or options.store:
+            raise ValueError("--resume goes on with what the store says: leave the other settings out")
+        attributes = _load(options.resume).attrs
+        if "plan" not in attributes:
+            raise ValueError(f"{options.resume} was not made by `tts-jax sweep`: call tts.sweep again to go on with it")
+        return json.loads(attributes["plan"])
+    return PLAN | _file(options.config) | given
+
+
+def _file(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    text = pathlib.Path(path).read_text()
+    try:
+        if path.endswith(".toml"):
+            settings = tomllib.loads(text)
+        else:
+            import yaml
+
+            settings = yaml.safe_load(text)
+    except ImportError:
+        raise ImportError("a YAML file needs the package pyyaml: pip install pyyaml, or write TOML") from None
+    except Exception as error:  # of either parser
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    unknown = set(settings) - set(PLAN) if isinstance(settings, Mapping) else {path}
+    if unknown:
+        raise ValueError(f"{path} has unknown settings {', '.join(sorted(unknown))}: choose of {', '.join(PLAN)}")
+    return dict(settings)
+
+
+def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `tts.sweep`. A list of one value makes no dimension."""
+    kinds: dict[str, AbstractDynamics] = {
+        "flow": GradientFlow(1.0, rtol=plan["rtol"], atol=plan["rtol"]),
+        "sgd": SGD(1.0, 1.0),
+        "limit": TwoTimescaleLimit(),
+        "reduced": ReducedFlow(rtol=plan["rtol"], atol=plan["rtol"]),
+    }
+    names = plan["dynamics"] if isinstance(plan["dynamics"], list) else [plan["dynamics"]]
+    for name in names:
+        if name not in kinds:
+            raise ValueError(f"there is no dynamics {name!r}: choose of {', '.join(kinds)}")
+    chosen = {name: kinds[name] for name in names}
+    axes: dict[str, Any] = {"noise": plan["noise"]}
+    for name in ("epsilon", "neurons", "eta", "step_size"):
+        acts = name in ("neurons", "eta") or any(hasattr(arm, name) for arm in chosen.values())
+        values = plan[name] if isinstance(plan[name], list) else [plan[name]]
+        if acts:
+            axes[name] = values if len(values) > 1 else values[0]
+    return {
+        "dynamics": chosen if len(chosen) > 1 else next(iter(chosen.values())),
+        "problem": Regression(PiecewiseConstant(plan["jumps"], plan["values"]), plan["noise"]),
+        "slow_times": np.linspace(0.0, plan["slow_time"], plan["saves"] + 1),
+        "seeds": plan["seeds"],
+        **axes,
+    }
+
+
+def _describe(plan: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    axes = {name: arguments[name] for name in ("noise", "epsilon", "neurons", "eta", "step_size") if name in arguments}
+    grid = Grid.of(
+        arguments["dynamics"], arguments["problem"], arguments["slow_times"], arguments["seeds"], uniform_start, axes
+    )
+    grid.check()
+    table = Table("setting", "values", box=box.SIMPLE)
+    for name, value in plan.items():
+        table.add_row(name, " ".join(map(str, value)) if isinstance(value, list) else str(value))
+    flows = sum(not isinstance(arm, SGD) for arm in grid.dynamics.values()) * grid.runs // len(grid.dynamics)
+    seconds = flows * SECONDS_OF_A_FLOW + grid.sgd_steps() / STEPS_OF_SGD_A_SECOND
+    shape = " x ".join(f"{size} {dim}" for dim, size in zip(grid.dims, grid.shape, strict=True))
+    console = _console()
+    console.print(table)
+    console.print(f"{grid.runs:,} runs ({shape}) in {len(grid.chunks()):,} chunks; {grid.sgd_steps():,} steps of SGD")
+    console.print(f"expected: about {seconds:,.0f} s of one core, and some seconds to compile each size")
+
+
+def _show(options: argparse.Namespace) -> int:
+    try:
+        dataset = _load(options.store)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"tts-jax: {error}", file=sys.stderr)
+        return BAD_INPUT
+    console = _console()
+    dims = [dim for dim in dataset.status.dims if dim != "seed"]
+    table = Table(*dims, "runs", "failed", "converged", "median error", "mean steps", "max / mean", box=box.SIMPLE)
+    for cell in _cells(dataset, dims):
+        known = cell.status.values >= 0
+        failed = int((cell.status.values > 0).sum())
+        final, steps = cell.risk.isel(slow_time=-1).values[known], cell.steps.values[known]
+        share = f"{cell.converged.values[known].mean():.3f}" if known.any() and "converged" in cell else "-"
+        numbers = (
+            (f"{np.nanmedian(final):.4g}", f"{steps.mean():,.0f}", f"{steps.max() / max(steps.mean(), 1e-9):.2f}")
+            if np.isfinite(final).any()
+            else ("-", "-", "-")
+        )
+        labels = [str(cell[dim].item()) for dim in dims]
+        table.add_row(*labels, str(int(known.sum())), str(failed), share, *numbers)
+    console.print(table)
+    console.print(_causes(dataset), soft_wrap=True)
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    try:
+        dataset = _load(options.store)
+        store = pathlib.Path(options.store)
+        folder = pathlib.Path(options.out) if options.out else store.with_name(f"{store.stem}-figures")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in (("risks.png", risks_of(dataset)), ("convergence.png", convergence(dataset))):
+            figure.savefig(folder / name, dpi=200)
+            _console().print(str(folder / name), soft_wrap=True)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"tts-jax: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def _load(path: str) -> Any:
+    dataset = load(path)
+    if "status" not in dataset or "seed" not in dataset.dims:
+        raise ValueError(f"{path} is not the store of a sweep")
+    return dataset
+
+
+def _cells(dataset: Any, dims: list[str]) -> Iterator[Any]:
+    for place in np.ndindex(*(dataset.sizes[dim] for dim in dims)):
+        yield dataset.isel(dict(zip(dims, place, strict=True)))
+
+
+def _causes(dataset: Any) -> str:
+    """How many runs ended in which way."""
+    counts = {status.name.lower().replace("_", " "): int((dataset.status == status).sum()) for status in Status}
+    counts["missing"] = int((dataset.status < 0).sum())
+    return f"{dataset.status.size:,} runs: " + ", ".join(f"{n:,} {name}" for name, n in counts.items() if n)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    return console

@@ -1,0 +1,3 @@
+"""The gradient flow: which equation, which solver, its linear algebra."""
+
+from .flow import GradientFlow as GradientFlow

@@ -1,0 +1,107 @@
+"""The gradient flow at two time scales."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
+from typing_extensions import override
+
+from ... import _checks as checks
+from ...trajectory import Trajectory, risk_and_status
+from ..base import AbstractDynamics, Groups, Task
+from ..integration import Integration, integrate
+from .equation import Choice, FlowEquation
+
+
+class GradientFlow(AbstractDynamics):
+    r"""The gradient flow in fast time t, saved in slow time $\tau = \epsilon t$.
+
+    $$\frac{da}{dt} = -\nabla_a R, \qquad \frac{du}{dt} = -\epsilon\,\nabla_u R$$
+
+    $R$ is `problem.risk`: the mean squared error, without a factor 1/2. The equation is integrated in slow time by a
+    stiff solver, for any `epsilon` from 1 to 1e-9.
+
+    Without a `solver`, a one-dimensional `ShallowNetwork` of `SmoothStep` neurons on a `Regression` is solved by
+    `Rodas5P` with the closed-form Hessian, and any other model of up to 512 parameters by `Rodas5P` with a Jacobian by
+    automatic differentiation. A larger model is solved by `Rodas5P` without a matrix: conjugate gradients on
+    Hessian-vector products, preconditioned by the block of the fast parameters where it has up to 512 rows. It is
+    solved by `diffrax.Tsit5`, which is explicit, where the Jacobian at the start has a spectral radius for which 10,000
+    steps are stable up to the last save time (not under `jit` or `vmap`, where this is not known). `stats.method` says
+    which. Any Diffrax solver can be given; one without an error estimate (`diffrax.Euler()`) steps from one save time
+    to the next.
+
+    The default tolerances on the local error are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough
+    picture only. Near `epsilon = 1` some starts pass close to saddle points, which amplify any error. `max_steps`
+    caps the solver's steps; a run that ends early says why in `status` and has NaN at the times it did not reach.
+
+    Gradients of anything at any save time with respect to `epsilon`, the start, the widths and the target are those
+    of the numerical solution. `adjoint` says how, as in Diffrax: the default `RecursiveCheckpointAdjoint` is for
+    reverse mode (five to seven times the cost of the solve), `diffrax.ForwardMode()` for forward mode.
+
+    `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
+
+    Raises `ValueError` for an `epsilon` that is not positive.
+
+    Source: Marion and Berthier (2023), arXiv 2304.09576.
+    """
+
+    side_by_side = False
+    shards = True
+    resumable = False
+    stochastic = False
+
+    epsilon: Float[Array, ""]
+    slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
+    solver: diffrax.AbstractSolver | None
+    integration: Integration
+
+    def __init__(
+        self,
+        epsilon: Real[ArrayLike, ""],
+        slow: Callable[[PyTree], Any] | None = None,
+        solver: diffrax.AbstractSolver | None = None,
+        rtol: Real[ArrayLike, ""] | None = None,
+        atol: Real[ArrayLike, ""] | None = None,
+        max_steps: int = 2**17,
+        adjoint: diffrax.AbstractAdjoint | None = None,
+    ):
+        self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
+        self.slow = slow
+        self.solver = solver
+        self.integration = Integration(rtol, atol, max_steps, adjoint)
+
+    @override
+    def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
+        return None
+
+    @override
+    def run(self, task: Task) -> Trajectory:
+        groups = Groups.of(task.model, self.slow)
+        equation = FlowEquation(self.epsilon, task.problem, groups, task.problem.structure(task.model))
+        solver = equation.choose(task.slow_times[-1]) if self.solver is None else self.solver
+        return _solve(equation, solver, self.integration, task.slow_times)
+
+
+@eqx.filter_jit
+def _solve(
+    equation: FlowEquation,
+    solver: Choice | diffrax.AbstractSolver,
+    integration: Integration,
+    slow_times: Float[Array, " t"],
+) -> Trajectory:
+    solution = integrate(equation.initial_value_problem(solver), slow_times, integration)
+    stacked = eqx.combine(jax.vmap(equation.unravel)(solution.states), equation.groups.fixed)
+    risk, status = risk_and_status(equation.problem, stacked, solution.status)
+    return Trajectory(
+        slow_time=slow_times,
+        fast_time=slow_times / equation.epsilon,
+        step=None,
+        model=stacked,
+        risk=risk,
+        status=status,
+        stats=solution.stats,
+    )

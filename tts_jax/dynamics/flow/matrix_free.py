@@ -1,0 +1,107 @@
+"""The flow of a model with thousands of parameters: how stiff it is, and its implicit step without a matrix."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from typing_extensions import override
+
+from ...solvers import AbstractShiftedJacobian
+
+ITERATIONS = 300
+
+
+class _Factors(NamedTuple):
+    product: Callable[[Array], Array]
+    scale: Float[Array, " n"]
+    shift: Float[Array, ""]
+    fast: Float[Array, "f f"]
+    """Lower Cholesky factor of the block of the fast parameters."""
+
+
+class FactoredFastBlock(AbstractShiftedJacobian):
+    r"""Solves $(s + D H)\,x = r$ for the slow-time flow $y' = -D\,\nabla R$, $D = \mathrm{diag}(1/\epsilon, 1)$.
+
+    It is $(s D^{-1} + H)\,x = D^{-1} r$, solved by conjugate gradients on Hessian-vector products. What makes the flow
+    stiff, the block $\epsilon s + H$ of the fast parameters, is factored (Cholesky) and preconditions the iteration,
+    whose length then does not grow as $\epsilon \to 0$. Parameters that are not `factored` are preconditioned by
+    $s D^{-1}$. A step is rejected where the matrix is not positive definite or the iteration does not converge: then
+    it was too long.
+    """
+
+    mobility: Callable[[Any], Float[Array, " n"]]
+    """The diagonal of D, from the arguments of the vector field."""
+    factored: Int[ArrayLike, " f"]
+    """Indices into the state."""
+
+    @override
+    def factor(self, vector_field, t, y, args, shift):
+        scale = 1 / self.mobility(args)
+        _, jacobian = jax.linearize(lambda y: vector_field(t, y, args), y)
+
+        def product(x):
+            return scale * (shift * x - jacobian(x))
+
+        units = jax.nn.one_hot(self.factored, len(y), dtype=y.dtype)
+        block = jax.lax.stop_gradient(jax.lax.map(product, units, batch_size=16)[:, self.factored])
+        return _Factors(product, scale, shift, jnp.linalg.cholesky(block))
+
+    @override
+    def solve(self, factors: _Factors, r: Float[Array, " n"]) -> Float[Array, " n"]:
+        product, scale, shift, fast = factors
+
+        def precondition(x):
+            y = x / jax.lax.stop_gradient(shift * scale)
+            return y.at[self.factored].set(jsl.cho_solve((fast, True), x[self.factored])) if len(fast) else y
+
+        def solve(product, b):
+            return conjugate_gradients(product, b, precondition)
+
+        return jax.lax.custom_linear_solve(product, scale * r, solve, symmetric=True)
+
+
+def conjugate_gradients(
+    product: Callable[[Array], Array], b: Float[Array, " n"], precondition: Callable[[Array], Array]
+) -> Float[Array, " n"]:
+    """`product(x) = b` after Hestenes and Stiefel (1952); NaN where the product is not positive definite, or it takes
+    too long."""
+
+    def goes_on(carry):
+        i, _, _, _, squared = carry
+        return (squared > tolerance**2 * start) & (i < ITERATIONS)
+
+    def iterate(carry):
+        i, x, residual, direction, squared = carry
+        image = product(direction)
+        curvature = direction @ image
+        step = jnp.where(curvature > 0, squared / curvature, jnp.nan)
+        x, residual = x + step * direction, residual - step * image
+        preconditioned = precondition(residual)
+        after = residual @ preconditioned
+        return i + 1, x, residual, preconditioned + (after / squared) * direction, after
+
+    tolerance = jnp.finfo(b.dtype).eps ** 0.7  # 1e-11 in 64-bit: errors of the solution are errors of the step
+    direction = precondition(b)
+    start = b @ direction
+    i, x, *_ = jax.lax.while_loop(goes_on, iterate, (0, jnp.zeros_like(b), b, direction, start))
+    return jnp.where(i < ITERATIONS, x, jnp.nan)
+
+
+def spectral_radius(
+    vector_field: Callable[[ArrayLike, Array, PyTree], Array], y: Float[Array, " n"], args: PyTree
+) -> Float[Array, ""]:
+    """Of the Jacobian, by twenty steps of the power method: its order of magnitude."""
+    _, jacobian = jax.linearize(lambda y: vector_field(0.0, y, args), y)
+
+    def iterate(_, carry):
+        direction, _ = carry
+        image = jacobian(direction)
+        norm = jnp.linalg.norm(image)
+        return image / norm, norm
+
+    direction = jax.random.normal(jax.random.key(0), y.shape, y.dtype)
+    _, norm = jax.lax.fori_loop(0, 20, iterate, (direction / jnp.linalg.norm(direction), jnp.zeros((), y.dtype)))
+    return norm

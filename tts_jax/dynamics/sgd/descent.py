@@ -1,0 +1,109 @@
+"""The steps of SGD, one after the other."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import diffrax
+import equinox as eqx
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ..._fingerprint import MadeFrom
+from ...problems import AbstractProblem, Structure
+from ...problems.base import risk_gradient
+from ..base import Optimizer, two_timescale
+from .stream import AbstractStream
+
+T = TypeVar("T")
+
+BLOCK = 512
+"""Steps of full-batch descent in a block: between two looks at whether the state is finite."""
+
+
+class State(eqx.Module):
+    params: PyTree
+    excess: PyTree | None
+    """What rounding has added to `params` so far, in 32-bit; None in 64-bit."""
+    optimizer: optax.OptState
+
+    @classmethod
+    def start(cls, params: PyTree, optimizer: optax.OptState) -> "State":
+        single = any(leaf.dtype != jnp.float64 for leaf in jax.tree.leaves(params))
+        return cls(params, jax.tree.map(jnp.zeros_like, params) if single else None, optimizer)
+
+    def moved(self, updates: PyTree, optimizer: optax.OptState) -> "State":
+        """By the updates of the optimiser; in 32-bit as a compensated sum (Kahan, 1965)."""
+        updates = jax.tree.map(lambda update, param: update.astype(param.dtype), updates, self.params)
+        if self.excess is None:
+            return State(optax.apply_updates(self.params, updates), None, optimizer)
+        wanted = jax.tree.map(jnp.subtract, updates, self.excess)
+        params = optax.apply_updates(self.params, wanted)
+        excess = jax.tree.map(lambda new, old, change: (new - old) - change, params, self.params, wanted)
+        return State(params, excess, optimizer)
+
+
+class Descent(eqx.Module):
+    """Everything that is the same in every step."""
+
+    epsilon: Float[Array, ""]
+    step_size: Float[Array, ""]
+    given_optimizer: MadeFrom[Optimizer | None] = eqx.field(static=True)
+    adjoint: diffrax.AbstractAdjoint
+    problem: AbstractProblem
+    structure: Structure
+    stream: AbstractStream | None
+    fixed: PyTree
+    labels: PyTree[str]
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return two_timescale(self.given_optimizer.value or optax.sgd(self.step_size), self.epsilon, self.labels)
+
+    def start(self, params: PyTree) -> State:
+        return State.start(params, self.optimizer.init(params))
+
+    def step(self, state: State, batch: PyTree) -> State:
+        if self.stream is None:
+            gradient = risk_gradient(self.problem, self.structure, state.params, self.fixed)
+        else:
+            gradient = jax.grad(lambda params: self.problem.loss(eqx.combine(params, self.fixed), *batch))(state.params)
+        return state.moved(*self.optimizer.update(gradient, state.optimizer, state.params))
+
+    def advance(self, state: State, first: Int[Array, ""], last: Int[Array, ""]) -> State:
+        """Steps `first` to `last - 1`, by automatic differentiation of the loss: any model, any optimiser.
+
+        Each step is the same machine code wherever a run is cut, so that its result does not depend on the save times.
+        """
+
+        length = BLOCK if self.stream is None else self.stream.length
+
+        def block(carry):
+            at, state = carry
+            batches = None if self.stream is None else self.stream.block(at // length)
+
+            def one(carry):
+                i, state = carry
+                return i + 1, self.step(state, jax.tree.map(lambda leaf: leaf[i], batches))
+
+            start, end = jnp.maximum(first - at, 0), jnp.minimum(last - at, length)
+            _, state = self._loop(lambda carry: carry[0] < end, one, (start, state), length)
+            return at + length, state
+
+        def goes_on(carry):
+            at, state = carry
+            return (at < last) & is_finite(state.params)
+
+        return self._loop(goes_on, block, (first // length * length, state), 512)[1]
+
+    def _loop(self, goes_on: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], start: T, checkpoints: int) -> T:
+        if isinstance(self.adjoint, diffrax.ForwardMode):
+            return jax.lax.while_loop(goes_on, body, start)
+        kind = "checkpointed"
+        return eqxi.while_loop(goes_on, body, start, kind=kind, checkpoints=self.adjoint.checkpoints or checkpoints)
+
+
+def is_finite(params: PyTree) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))

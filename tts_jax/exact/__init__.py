@@ -1,0 +1,1 @@
+"""The integrals behind exact risks."""

@@ -1,0 +1,8 @@
+"""What is minimised: a target with an input law and noise, or finite data."""
+
+from .base import AbstractProblem as AbstractProblem
+from .dataset import Dataset as Dataset
+from .gaussian import GaussianRegression as GaussianRegression
+from .norm_dataset import NormDataset as NormDataset
+from .regression import Regression as Regression
+from .structure import SampleGradient as SampleGradient, Structure as Structure

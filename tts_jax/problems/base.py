@@ -1,0 +1,75 @@
+"""The interface of what is minimised."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num, PyTree
+
+from ..exact.forms import NormalEquations
+from ..networks import trainable
+from .structure import Structure
+
+
+class AbstractProblem(eqx.Module):
+    """What is minimised. The loss is the squared error without a factor 1/2, averaged over inputs, unless a user gives
+    a `Dataset` another."""
+
+    @abc.abstractmethod
+    def risk(self, model: PyTree) -> Float[Array, ""]:
+        """The mean loss that training minimises, without label noise."""
+
+    @abc.abstractmethod
+    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
+        """The mean loss of a batch."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
+        """`n` independent inputs and labels."""
+
+    @property
+    @abc.abstractmethod
+    def rows(self) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]] | None:
+        """Inputs and labels of finite data; None where samples never repeat."""
+
+    @abc.abstractmethod
+    def check(self, model: PyTree) -> None:
+        """Raises `ValueError` for a model that has no risk here. Cheap: called before every run."""
+
+    @abc.abstractmethod
+    def structure(self, model: PyTree) -> Structure:
+        """What is known in closed form about a model that has passed `check`; depends on types and shapes alone."""
+
+    def gradient(self, model: PyTree) -> PyTree:
+        """The gradient of the risk, with the structure of `model`; None for a leaf that does not train."""
+        self.check(model)
+        return risk_gradient(self, self.structure(model), *eqx.partition(model, trainable(model)))
+
+    def normal_equations(self, model: PyTree) -> NormalEquations:
+        """The risk as a quadratic form in the weights (bias first, where there is one) at the model's positions.
+
+        Raises `ValueError` where it is none.
+        """
+        self.check(model)
+        structure = self.structure(model)
+        if structure.normal_equations is None:
+            raise ValueError(structure.refusal)
+        return structure.normal_equations(self, model)
+
+
+def risk_gradient(problem: AbstractProblem, structure: Structure, moving: PyTree, fixed: PyTree) -> PyTree:
+    """The gradient of the risk by the leaves that train, for a model in two parts."""
+    if structure.gradient is not None:
+        return structure.gradient(problem, eqx.combine(moving, fixed))
+    return jax.grad(lambda moving: problem.risk(eqx.combine(moving, fixed)))(moving)
+
+
+def squared_error(model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
+    """The squared error of the model, summed over its outputs and averaged over the rows."""
+    output = jax.vmap(model)(x)
+    if output.size != y.size:
+        raise ValueError(
+            f"the model returns shape {output.shape[1:]} for one input, but a label has shape {y.shape[1:]}"
+        )
+    return jnp.sum((output.reshape(y.shape) - y.astype(output.dtype)) ** 2) / len(y)

@@ -1,0 +1,92 @@
+"""Finite data under any loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num, PyTree
+from typing_extensions import override
+
+from .. import _checks as checks
+from ..exact.forms import NormalEquations
+from ..networks import ShallowNetwork
+from .base import AbstractProblem, squared_error
+from .structure import Structure
+
+
+class Dataset(AbstractProblem):
+    r"""Finite data: `x` of shape (n, ...) and `y` of shape (n, ...); the risk is the mean loss over the rows.
+
+    The loss of a row is the squared error, summed over its numbers: a model is called on one row of `x` and must
+    return as many numbers as a row of `y` has. Or it is `loss(prediction, label)`, a scalar, of what the model returns
+    for a row of `x` and that row of `y`. Integer labels then stay integers, for classification:
+
+    >>> import equinox as eqx, jax, optax, tts_jax as tts
+    >>> model = eqx.nn.MLP(2, 3, 8, 1, key=jax.random.key(0))
+    >>> x, labels = jax.random.normal(jax.random.key(1), (30, 2)), jax.numpy.arange(30) % 3
+    >>> problem = tts.Dataset(x, labels, loss=optax.softmax_cross_entropy_with_integer_labels)
+    >>> problem.risk(model).shape
+    ()
+
+    `x` and `y` are arrays, or columns and tables of pandas. `sample` draws rows with replacement.
+
+    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not a finite number.
+    """
+
+    x: Float[Array, "n ..."]
+    y: Num[Array, "n ..."]
+    row_loss: Callable[[PyTree, Array], Array] | None = eqx.field(static=True)
+
+    def __init__(self, x: Any, y: Any, loss: Callable[[PyTree, Array], Array] | None = None):
+        self.x, self.y = checks.numbers("x", x), checks.numbers("y", y, integers=loss is not None)
+        self.row_loss = loss
+        if not self.x.ndim or not self.y.ndim or len(self.x) != len(self.y) or not len(self.x):
+            raise ValueError(
+                f"x and y must have one row for each observation, got shapes {self.x.shape} and {self.y.shape}"
+            )
+
+    @override
+    def risk(self, model: PyTree) -> Float[Array, ""]:
+        return self.loss(model, self.x, self.y)
+
+    @override
+    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
+        if self.row_loss is None:
+            return squared_error(model, x, y)
+        losses = jax.vmap(self.row_loss)(jax.vmap(model)(x), y)
+        if losses.ndim != 1:
+            raise ValueError(f"loss(prediction, label) must return a scalar, got shape {losses.shape[1:]}")
+        return jnp.mean(losses)
+
+    @override
+    def check(self, model: PyTree) -> None:
+        eqx.filter_eval_shape(self.loss, model, self.x[:1], self.y[:1])
+
+    @override
+    def structure(self, model: PyTree) -> Structure:
+        if self.row_loss is not None:
+            return Structure(refusal="normal equations need the squared error: leave out loss, or use GradientFlow")
+        if not isinstance(model, ShallowNetwork):
+            return Structure(refusal=f"normal equations on data need a ShallowNetwork, got {type(model).__name__}")
+        return Structure(normal_equations=_normal_equations)
+
+    @property
+    @override
+    def rows(self) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
+        return self.x, self.y
+
+    @override
+    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
+        rows = jax.random.randint(key, (n,), 0, len(self.x))
+        return self.x[rows], self.y[rows]
+
+
+def _normal_equations(problem: Dataset, model: ShallowNetwork) -> NormalEquations:
+    features = jax.vmap(lambda x: model.activation(x - model.positions).ravel())(problem.x)
+    if model.bias is not None:
+        features = jnp.concatenate([jnp.ones_like(features[:, :1]), features], axis=1)
+    n = len(problem.x)
+    labels = problem.y.reshape(n)
+    return NormalEquations(features.T @ features / n, features.T @ labels / n, jnp.sum(labels**2) / n)

@@ -1,0 +1,96 @@
+"""Teacher and student on Gaussian inputs, with the exact population risk."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
+from typing_extensions import override
+
+from .. import _checks as checks
+from ..activations import AbstractGaussianActivation
+from ..exact.forms import NormalEquations
+from ..networks import PerceptronNetwork
+from .base import AbstractProblem, squared_error
+from .structure import Structure
+
+
+class GaussianRegression(AbstractProblem):
+    r"""The teacher-student problem: $x \sim N(0, I_d)$, $y = f^*(x) + \text{noise} \cdot \xi$, $\xi \sim N(0, 1)$.
+
+    With a `PerceptronNetwork` of the same activation as `teacher` and as student the risk is
+
+    $$E (f - f^*)^2 = \sum_{ij} a_i a_j k(w_i, w_j) - 2 \sum_{ij} a_i a^*_j k(w_i, w^*_j)
+      + \sum_{ij} a^*_i a^*_j k(w^*_i, w^*_j),$$
+
+    exact in any dimension: k is the arc-cosine kernel for `ReLU` and the arc-sine kernel for `Erf`. It leaves out the
+    label noise, which adds the constant `noise**2` to the expected loss of one sample.
+
+    Raises `ValueError` for a negative `noise`, and `risk` for a model of another kind, dimension or activation.
+
+    Source: Cho and Saul (2009), Williams (1998); Saad and Solla (1995) for the exact dynamics.
+    """
+
+    teacher: PerceptronNetwork
+    noise: Float[Array, ""]
+
+    def __init__(self, teacher: PerceptronNetwork, noise: Real[ArrayLike, ""] = 0.0):
+        if not isinstance(teacher, PerceptronNetwork) or not isinstance(teacher.activation, AbstractGaussianActivation):
+            raise ValueError(
+                f"GaussianRegression needs a PerceptronNetwork of ReLU or Erf as teacher, got {type(teacher).__name__}"
+            )
+        self.teacher = teacher
+        self.noise = checks.as_float(checks.non_negative("noise", noise))
+
+    @override
+    def risk(self, model: PyTree) -> Float[Array, ""]:
+        self.check(model)
+        a = jnp.concatenate([model.weights, -self.teacher.weights])
+        w = jnp.concatenate([model.directions, self.teacher.directions])
+        return a @ _pairs(model.activation, w, w) @ a
+
+    @override
+    def check(self, model: PyTree) -> None:
+        expected, inputs = type(self.teacher.activation), self.teacher.directions.shape[-1]
+        if not isinstance(model, PerceptronNetwork) or not isinstance(model.activation, expected):
+            got = type(getattr(model, "activation", model)).__name__
+            raise ValueError(
+                f"the risk is exact for a PerceptronNetwork of {expected.__name__} like the teacher, got {got}: "
+                "pass one, or draw a Dataset from the problem's sample"
+            )
+        if model.directions.ndim != 2 or model.directions.shape[1] != inputs:
+            raise ValueError(
+                f"the teacher has {inputs} inputs, so directions must have shape (neurons, {inputs}), "
+                f"got {model.directions.shape}"
+            )
+
+    @override
+    def structure(self, model: PyTree) -> Structure:
+        return Structure(normal_equations=_normal_equations)
+
+    @override
+    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
+        return squared_error(model, x, y)
+
+    @property
+    @override
+    def rows(self) -> None:
+        return None
+
+    @override
+    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """`x` has shape (n, d), `y` shape (n,)."""
+        draws = jax.random.normal(key, (n, self.teacher.directions.shape[-1] + 1), float)
+        x = draws[:, :-1]
+        return x, jax.vmap(self.teacher)(x) + self.noise * draws[:, -1]
+
+
+def _normal_equations(problem: GaussianRegression, model: PerceptronNetwork) -> NormalEquations:
+    teacher, w = problem.teacher, model.directions
+    square = teacher.weights @ _pairs(model.activation, teacher.directions, teacher.directions) @ teacher.weights
+    cross = _pairs(model.activation, w, teacher.directions) @ teacher.weights
+    return NormalEquations(_pairs(model.activation, w, w), cross, square)
+
+
+def _pairs(
+    activation: AbstractGaussianActivation, w: Float[Array, "m d"], v: Float[Array, "k d"]
+) -> Float[Array, "m k"]:
+    return jax.vmap(lambda w: jax.vmap(lambda v: activation.kernel(w, v))(v))(w)

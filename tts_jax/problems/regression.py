@@ -1,0 +1,124 @@
+"""The population problem of uniform inputs."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
+from typing_extensions import override
+
+from .. import _checks as checks
+from ..activations import AbstractActivation, Heaviside, SmoothStep
+from ..exact import additive, samples
+from ..exact.forms import Hessian, NormalEquations
+from ..networks import ShallowNetwork
+from ..targets import AbstractTarget, Additive, PiecewiseConstant
+from .base import AbstractProblem, squared_error
+from .structure import SampleGradient, Structure
+
+
+class Regression(AbstractProblem):
+    r"""The population problem: $x \sim U(0,1)^d$, $y = f^*(x) + \text{noise} \cdot \xi$, $\xi \sim U(-1, 1)$.
+
+    The risk is $\int (f - f^*)^2\,dx$ over $[0, 1]^d$, exact (closed forms or exact rules, no sampling and no grid) for
+    a `ShallowNetwork` of piecewise polynomial neurons and a target on [0, 1], or an `Additive` one on $[0, 1]^d$. It
+    leaves out the label noise, which adds the constant `noise**2 / 3` to the expected loss of one sample.
+
+    `noise_law(key, shape)` draws another $\xi$, of mean 0: `jax.random.normal`, `jax.random.rademacher`, `lambda key,
+    shape: jax.random.t(key, 5.0, shape)`. The constant is then $\text{noise}^2\,\mathbb{E}\,\xi^2$.
+
+    Raises `ValueError` for a negative `noise`, and `risk` for a model that it has no exact risk for.
+    """
+
+    target: AbstractTarget | Additive
+    noise: Float[Array, ""]
+    noise_law: Callable[..., Array] | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        target: AbstractTarget | Additive,
+        noise: Real[ArrayLike, ""] = 0.0,
+        noise_law: Callable[..., Array] | None = None,
+    ):
+        self.target = target
+        self.noise = checks.as_float(checks.non_negative("noise", noise))
+        self.noise_law = noise_law
+
+    @property
+    def components(self) -> tuple[AbstractTarget, ...]:
+        """The target's, one for each coordinate of the input."""
+        return self.target.components if isinstance(self.target, Additive) else (self.target,)
+
+    @override
+    def risk(self, model: PyTree) -> Float[Array, ""]:
+        self.check(model)
+        return additive.risk(model, self.components)
+
+    @override
+    def check(self, model: PyTree) -> None:
+        if not isinstance(model, ShallowNetwork) or not isinstance(model.activation, AbstractActivation):
+            raise ValueError(
+                f"Regression has an exact risk for a ShallowNetwork, got {type(model).__name__}: "
+                "pass a ShallowNetwork, or draw a Dataset from the problem's sample"
+            )
+        dimension = len(self.components)
+        if model.positions.ndim != 2 or model.positions.shape[1] != dimension:
+            raise ValueError(
+                f"a target of {dimension} inputs needs positions of shape (neurons, {dimension}), "
+                f"got {model.positions.shape}: pass dimension={dimension}"
+            )
+
+    @override
+    def structure(self, model: PyTree) -> Structure:
+        """Closed forms for smooth steps on a piecewise constant target; normal equations for all continuous neurons."""
+        alone = len(self.components) == 1
+        constant = all(isinstance(part, PiecewiseConstant) for part in self.components)
+        smooth = isinstance(model.activation, SmoothStep)
+        closed_form = constant and smooth
+        continuous = model.activation.degree > 0
+        return Structure(
+            gradient=_gradient if closed_form else None,
+            hessian=_hessian if closed_form else None,
+            normal_equations=_normal_equations if continuous else None,
+            sample_gradient=SampleGradient(samples.of_arrays, samples.of_rows) if closed_form and alone else None,
+            staircase=constant and alone and isinstance(model.activation, SmoothStep | Heaviside),
+            refusal=f"normal equations need neurons without jumps, got {type(model.activation).__name__}: "
+            "pass activation=SmoothStep(eta)",
+        )
+
+    @override
+    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
+        return squared_error(model, x, y)
+
+    @property
+    @override
+    def rows(self) -> None:
+        return None
+
+    @override
+    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """`x` has shape (n, d), `y` shape (n,)."""
+        dimension = len(self.components)
+        if self.noise_law is None:
+            *coordinates, noise = jax.random.uniform(key, (dimension + 1, n), float)
+            x, noise = jnp.stack(coordinates, axis=1), 2 * noise - 1
+        else:
+            input_key, noise_key = jax.random.split(key)
+            x = jax.random.uniform(input_key, (n, dimension), float)
+            noise = self.noise_law(noise_key, (n,)).astype(x.dtype)
+        labels = self.target(x) if isinstance(self.target, Additive) else self.target(x[:, 0])
+        return x, labels + self.noise * noise
+
+
+def _gradient(problem: Regression, model: ShallowNetwork) -> ShallowNetwork:
+    gradient = model.with_vectors(*additive.gradient(model, problem.components))
+    return eqx.tree_at(lambda m: m.activation, gradient, jax.tree.map(lambda _: None, model.activation))
+
+
+def _hessian(problem: Regression, model: ShallowNetwork) -> Hessian:
+    return additive.hessian(model, problem.components)
+
+
+def _normal_equations(problem: Regression, model: ShallowNetwork) -> NormalEquations:
+    return additive.normal_equations(model, problem.components)

@@ -1,0 +1,40 @@
+"""What a problem knows about a model in closed form: asked once, by whoever trains it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxtyping import Array, PyTree
+
+from ..exact.forms import Hessian, NormalEquations
+
+if TYPE_CHECKING:
+    from .base import AbstractProblem
+
+
+class SampleGradient(NamedTuple):
+    r"""The gradient of $\text{factor}/2 \cdot \sum_i (f(x_i) - y_i)^2$ over samples, elementwise in all trailing axes."""
+
+    of_arrays: Callable[[PyTree, Any, Array, Array, float], PyTree]
+    """`(params, activation, x, y, factor)`: neurons along the first axis of the leaves, runs along the last."""
+    of_rows: Callable[[PyTree, Any, Array, Array, float], PyTree]
+    """The same for leaves that are tuples with an entry for each neuron, written out neuron by neuron."""
+
+
+class Structure(NamedTuple):
+    """Functions of a problem and a model. What is None is not known, and is left to automatic differentiation, or
+    cannot be asked for.
+
+    The Hessian and the normal equations are in the coordinates of `AbstractTwoLayerNetwork.vectors`.
+    """
+
+    gradient: Callable[["AbstractProblem", PyTree], PyTree] | None = None
+    """Of the risk, with the structure of the model; None for a leaf that does not train."""
+    hessian: Callable[["AbstractProblem", PyTree], Hessian] | None = None
+    normal_equations: Callable[["AbstractProblem", PyTree], NormalEquations] | None = None
+    """The risk as a quadratic form in what the model is linear in."""
+    sample_gradient: SampleGradient | None = None
+    """Of the squared error."""
+    staircase: bool = False
+    """Whether steps learn a piecewise constant target in one dimension, so that there is a two-timescale limit."""
+    refusal: str = ""
+    """Why there are no normal equations."""

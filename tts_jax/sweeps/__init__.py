@@ -1,0 +1,5 @@
+"""Many runs: on all cores, and in labelled grids that can be resumed."""
+
+from .each import run_each as run_each
+from .run import sweep as sweep
+from .store import load as load

@@ -1,0 +1,76 @@
+"""Many runs on all cores, none of which waits for another."""
+
+import concurrent.futures
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from .. import _checks as checks
+
+T = TypeVar("T")
+
+PORTIONS = 8
+"""For each worker: the more, the better they share the work, and the more often they wait for Python."""
+
+
+def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -> T:
+    """`run` for each entry along the leading axis of the arguments; the results stacked, as by `jax.vmap(run)(*args)`.
+
+    Under `vmap` an adaptive solve goes on until its slowest lane ends, and small linear algebra is slow in batches.
+    Here each run is compiled once for all and stands alone: `workers` threads (by default, one for each core) take
+    the next few runs, to do them one after the other, as they finish some. Every array of `args` has the same leading
+    axis; anything else is shared by all runs. SGD is the other way round: its lanes cost little beside each other, so
+    give each core one chunk of them, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
+
+    >>> import jax, jax.numpy as jnp, tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+    >>> def run(key, epsilon):
+    ...     model = tts.ShallowNetwork.init(key, 3, tts.SmoothStep(0.1))
+    ...     return tts.simulate(tts.GradientFlow(epsilon), model, problem, jnp.array([0.1]))
+    >>> runs = tts.run_each(run, jax.random.split(jax.random.key(0), 4), jnp.geomspace(1e-3, 1.0, 4))
+    >>> runs.risk.shape
+    (4, 1)
+
+    Raises `ValueError` where there is no run, or leading axes differ.
+    """
+    arrays, shared = eqx.partition(args, eqx.is_array)
+    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(arrays)}
+    if len(sizes) != 1 or sizes in ({()}, {(0,)}):
+        raise ValueError(
+            f"the arrays of all arguments must share a leading axis of at least 1, got sizes {sizes or 'none'}"
+        )
+    ((count,),) = sizes
+    workers = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
+
+    few = max(1, count // (workers * PORTIONS))
+
+    def arguments(begin):
+        # The last portion is filled up by repeating the last run.
+        return run, jnp.minimum(jnp.arange(begin, begin + few), count - 1), arrays, shared
+
+    program: Any = _one_by_one
+    compiled = program.lower(*arguments(0)).compile()  # before any worker asks for it
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        portions = pool.map(lambda begin: jax.block_until_ready(compiled(*arguments(begin))), range(0, count, few))
+        results = list(portions)
+    dynamic, static = eqx.partition(results, eqx.is_array)
+    return eqx.combine(jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *dynamic), static[0])
+
+
+@eqx.filter_jit
+def _one_by_one(run: Callable[..., T], indices: Int[Array, " k"], arrays: PyTree, shared: PyTree) -> T:
+    static = None
+
+    def one(index):
+        nonlocal static
+        result = run(*eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), shared))
+        dynamic, static = eqx.partition(result, eqx.is_array)
+        return dynamic
+
+    dynamic = jax.lax.map(one, indices)
+    return eqx.combine(dynamic, static)
