@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SampleGradient(NamedTuple):
-    r"""The gradient of $\text{factor}/2 \cdot \sum_i (f(x_i) - y_i)^2$ over samples, elementwise in all trailing axes."""
+    r"""The gradient of $\text{factor}/2 \cdot (f(x) - y)^2$ for one sample, elementwise in all trailing axes."""
 
     of_arrays: Callable[[PyTree, Any, Array, Array, float], PyTree]
     """`(params, activation, x, y, factor)`: neurons along the first axis of the leaves, runs along the last."""

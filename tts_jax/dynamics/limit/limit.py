@@ -44,9 +44,8 @@ class TwoTimescaleLimit(AbstractDynamics):
     order of the model, with its exact risk; `fast_time` and `step` are None, as the limit has no such clocks;
     `stats.steps` counts events.
 
-    A start in which every jump keeps its own pair of neurons has a closed form (`tts_jax.dynamics.limit.pair`), exact to
-    rounding. Any other is integrated from event to event (`tts_jax.dynamics.limit.sliding`), to about 1e-12, or 1e-5 in
-    32-bit. Both work under `jit` and `vmap`, and can be differentiated in forward and reverse mode with respect to
+    A start in which every jump keeps its own pair of neurons has a closed form, exact to rounding. Any other is
+    integrated from event to event, to about 1e-12, or 1e-5 in 32-bit. Both work under `jit` and `vmap`, and can be differentiated in forward and reverse mode with respect to
     positions, target and times. Where the start is traced, both are compiled; `vmap` also runs both. After `max_events`
     events a run ends with `Status.MAX_STEPS`.
 
@@ -82,8 +81,8 @@ class TwoTimescaleLimit(AbstractDynamics):
         model, problem = task.model, task.problem
         if not problem.structure(model).staircase:
             raise ValueError(
-                "TwoTimescaleLimit needs a ShallowNetwork of steps with positions of shape (neurons, 1) and a Regression "
-                f"on a PiecewiseConstant target, got {type(model).__name__} of "
+                "TwoTimescaleLimit needs a ShallowNetwork of steps with positions of shape (neurons, 1) and a "
+                f"Regression on a PiecewiseConstant target, got {type(model).__name__} of "
                 f"{type(getattr(model, 'activation', None)).__name__} and {type(problem).__name__}"
             )
         if model.bias is None:
