@@ -5,6 +5,7 @@ leaves, so that a result can be differentiated with respect to them and vmapped 
 """
 
 import abc
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -138,8 +139,8 @@ class SmoothStep(AbstractActivation):
         """What `overlap` needs to add where 0 or 1 cuts the windows of both neurons; zero for any other pair."""
         first, rate = p >= q, 1 / self.eta
         distance = jnp.abs(p - q) * rate
-        right = _outer_overlap(_at_edge((p - 1) * rate), _at_edge((q - 1) * rate), first, distance)
-        left = _outer_overlap(_at_edge(-p * rate), _at_edge(-q * rate), ~first, distance).mirrored()
+        right = _outer_overlap(_AtEdge.of((p - 1) * rate), _AtEdge.of((q - 1) * rate), first, distance)
+        left = _outer_overlap(_AtEdge.of(-p * rate), _AtEdge.of(-q * rate), ~first, distance).mirrored()
         both_reach = self._reaches(p) & self._reaches(q)
         outer = jax.tree.map(lambda one, other: jnp.where(both_reach, one + other, 0.0), right, left)
         return Overlap(
@@ -277,30 +278,32 @@ class _AtEdge(NamedTuple):
 
     beyond: Float[Array, "..."]
     complement: Float[Array, "..."]
+    """1 minus the value of sigma there."""
     slope: Float[Array, "..."]
     curvature: Float[Array, "..."]
-    moments: tuple[Float[Array, "..."], ...]
+    value: Float[Array, "..."]
+    integral: Float[Array, "..."]
+    """Of sigma, from -infinity; the next three are repeated integrals."""
+    second: Float[Array, "..."]
+    third: Float[Array, "..."]
+    fourth: Float[Array, "..."]
 
-
-def _at_edge(beyond: Float[Array, "..."]) -> _AtEdge:
-    """There: 1 - sigma, the derivatives of sigma, and its derivative, itself and its repeated integrals as moments."""
-    above = beyond > 0
-    half = jnp.maximum(jnp.where(above, 0.5 - beyond, 0.5 + beyond), 0.0)
-    w, v = jnp.maximum(beyond + 0.5, 0.0), jnp.maximum(beyond, 0.0)
-    return _AtEdge(
-        beyond,
-        1 - _step_value(beyond),
-        12 * half**2,
-        jnp.where(above, -24 * half, 24 * half),
-        (
-            12 * w**2 - 24 * v,
-            4 * w**3 - 12 * v**2,
-            w**4 - 4 * v**3,
-            w**5 / 5 - v**4,
-            w**6 / 30 - v**5 / 5,
-            w**7 / 210 - v**6 / 30,
-        ),
-    )
+    @classmethod
+    def of(cls, beyond: Float[Array, "..."]) -> "_AtEdge":
+        """For neurons at most half a width outside."""
+        half = _half_window(beyond)
+        w, v = jnp.maximum(beyond + 0.5, 0.0), jnp.maximum(beyond, 0.0)
+        return cls(
+            beyond=beyond,
+            complement=1 - _step_value(beyond),
+            slope=_slope_of(half),
+            curvature=jnp.where(beyond > 0, -24 * half, 24 * half),
+            value=4 * w**3 - 12 * v**2,
+            integral=w**4 - 4 * v**3,
+            second=w**5 / 5 - v**4,
+            third=w**6 / 30 - v**5 / 5,
+            fourth=w**7 / 210 - v**6 / 30,
+        )
 
 
 def _outer_overlap(p: _AtEdge, q: _AtEdge, first: Bool[Array, "..."], distance: Float[Array, "..."]) -> _PairIntegral:
@@ -310,17 +313,16 @@ def _outer_overlap(p: _AtEdge, q: _AtEdge, first: Bool[Array, "..."], distance: 
     repeated integrals of $\sigma$ at b times the derivatives of $1 - \sigma$ at a, the last of which jumps by 48 at a
     = 0.
     """
-    a = _AtEdge(*(jnp.where(first, of_p, of_q) for of_p, of_q in zip(p[:4], q[:4], strict=True)), ())
-    s_1, s0, s1, s2, s3, s4 = (jnp.where(first, of_q, of_p) for of_p, of_q in zip(p.moments, q.moments, strict=True))
+    a, b = (jax.tree.map(partial(jnp.where, chosen), p, q) for chosen in (first, ~first))
     jump = jnp.where(a.beyond > 0, jnp.maximum(0.5 - distance, 0.0), 0.0)
-    d_a = -a.slope * s1 + a.curvature * s2 - 24 * s3 + 24 / 5 * jump**5
-    d_aa = -a.curvature * s1 + 24 * s2 - 24 * jump**4
-    d_ab = -a.slope * s0 - d_aa
+    d_a = -a.slope * b.integral + a.curvature * b.second - 24 * b.third + 24 / 5 * jump**5
+    d_aa = -a.curvature * b.integral + 24 * b.second - 24 * jump**4
+    d_ab = -a.slope * b.value - d_aa
     return _PairIntegral(
-        a.complement * s1 + a.slope * s2 - a.curvature * s3 + 24 * s4 - 4 / 5 * jump**6,
-        d_a,
-        a.complement * s0 - d_a,
-        d_aa,
-        d_ab,
-        a.complement * s_1 - d_ab,
+        value=a.complement * b.integral + a.slope * b.second - a.curvature * b.third + 24 * b.fourth - 4 / 5 * jump**6,
+        d_high=d_a,
+        d_low=a.complement * b.value - d_a,
+        d_high_high=d_aa,
+        d_high_low=d_ab,
+        d_low_low=a.complement * b.slope - d_ab,
     )

@@ -31,19 +31,23 @@ def hit_times(
     end = checks.as_float(checks.positive("end", end))
     problem.check(model)
     structure = problem.structure(model)
-    if not structure.staircase or structure.hessian is None:
+    if structure.staircase is None or structure.hessian is None:
         raise ValueError(
             "hit_times needs a Regression on a PiecewiseConstant target and a ShallowNetwork of SmoothStep neurons, "
             f"got {type(problem).__name__} and {type(model).__name__}"
         )
     equation = FlowEquation(flow.epsilon, problem, Groups.of(model, flow.slow), structure)
     solver = equation.choose(end) if flow.solver is None else flow.solver
-    return _hit_times(equation, solver, flow.integration, end)
+    return _hit_times(equation, solver, flow.integration, structure.staircase(problem).jumps, end)
 
 
 @eqx.filter_jit
 def _hit_times(
-    equation: FlowEquation, solver: Choice | diffrax.AbstractSolver, integration: Integration, end: Float[Array, ""]
+    equation: FlowEquation,
+    solver: Choice | diffrax.AbstractSolver,
+    integration: Integration,
+    jumps: Float[Array, " n"],
+    end: Float[Array, ""],
 ) -> Float[Array, " n"]:
     problem = equation.initial_value_problem(solver)
 
@@ -57,4 +61,4 @@ def _hit_times(
         time = jnp.where(solution.status == Status.SUCCESSFUL, solution.event_time, jnp.nan)
         return jnp.where(gap(problem.y0, problem.args, jump) <= 0, 0.0, time)
 
-    return jax.lax.map(arrival, equation.problem.target.jumps)
+    return jax.lax.map(arrival, jumps)

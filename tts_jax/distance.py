@@ -30,19 +30,25 @@ def distance(a: Trajectory | ShallowNetwork, b: Trajectory | ShallowNetwork) -> 
             return distance(eqx.combine(leaves_a, fixed_a), eqx.combine(leaves_b, fixed_b))
 
         return jax.vmap(at_one_time)(moving_a, moving_b)
-    for model in (a, b):
-        if not isinstance(model, ShallowNetwork) or model.positions.shape[1:] != (1,):
-            shape = f" with positions of shape {model.positions.shape}" if isinstance(model, ShallowNetwork) else ""
-            raise ValueError(
-                "distance needs two trajectories, or two ShallowNetworks with positions of shape (neurons, 1), "
-                f"got {type(model).__name__}{shape}"
-            )
+    return _between(_network(a), _network(b))
 
+
+def _between(a: ShallowNetwork, b: ShallowNetwork) -> Float[Array, ""]:
     def difference(x):
         return jax.vmap(a)(x) - jax.vmap(b)(x)
 
     kinks = jnp.concatenate([model.activation.kinks(model.positions[:, 0]) for model in (a, b)])
     return jnp.sqrt(mean_square(difference, kinks, max(a.activation.degree, b.activation.degree)))
+
+
+def _network(model: Trajectory | ShallowNetwork) -> ShallowNetwork:
+    if isinstance(model, ShallowNetwork) and model.positions.shape[1:] == (1,):
+        return model
+    shape = f" with positions of shape {model.positions.shape}" if isinstance(model, ShallowNetwork) else ""
+    raise ValueError(
+        "distance needs two trajectories, or two ShallowNetworks with positions of shape (neurons, 1), "
+        f"got {type(model).__name__}{shape}"
+    )
 
 
 def _check_times(a: Float[Array, " t"], b: Float[Array, " s"]) -> None:

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -24,6 +24,7 @@ class Task(NamedTuple):
     problem: AbstractProblem
     slow_times: Float[Array, " t"]
     key: Key[Array, ""] | None = None
+    """Where samples are drawn."""
     samples: tuple[ArrayLike, ArrayLike] | None = None
     progress: Callable[[int, int], None] | None = None
     checkpoint: str | os.PathLike[str] | None = None
@@ -100,7 +101,7 @@ def _own_slow(model):
     return model.slow
 
 
-Optimizer = optax.GradientTransformation | tuple[optax.GradientTransformation, optax.GradientTransformation]
+Optimizer: TypeAlias = optax.GradientTransformation | tuple[optax.GradientTransformation, optax.GradientTransformation]
 """For both groups of leaves, or one for the fast and one for the slow leaves."""
 
 

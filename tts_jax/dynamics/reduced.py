@@ -1,5 +1,7 @@
 """The reduced flow: weights at their optimum, positions moving."""
 
+from functools import partial
+
 import diffrax
 import equinox as eqx
 import jax
@@ -91,32 +93,35 @@ def _solve(
     slow_times: Float[Array, " t"],
 ) -> Trajectory:
     trains = trainable(model)
+    equations, hessian = structure.normal_equations, structure.hessian
+    assert equations is not None
 
     def fitted(u, args):
         ridge, model, problem = args
         moved = model.with_vectors(model.vectors[0], u)
-        return moved.with_vectors(optimal_weights(structure.normal_equations(problem, moved), ridge), u)
+        return moved.with_vectors(optimal_weights(equations(problem, moved), ridge), u)
 
     def velocity(t, u, args):
         _, _, problem = args
         _, d_u = risk_gradient(problem, structure, *eqx.partition(fitted(u, args), trains)).vectors
         return -d_u
 
-    def jacobian(t, u, args):
+    def eliminate(t, u, args, hessian):
         ridge, _, problem = args
-        d_aa, d_au, d_uu = structure.hessian(problem, fitted(u, args))
+        d_aa, d_au, d_uu = hessian(problem, fitted(u, args))
         d_aa = d_aa + 2 * ridge * jnp.eye(len(d_aa), dtype=d_aa.dtype)
         return d_au.T @ jnp.linalg.pinv(d_aa, hermitian=True) @ d_au - d_uu
 
-    closed_form = structure.hessian is not None
     args = flow.ridge, model, problem
     solution = integrate(
         InitialValueProblem(
             vector_field=velocity,
             y0=model.vectors[1],
             args=args,
-            solver=Rodas5P(DenseJacobian(jacobian if closed_form else None), autonomous=True),
-            method=f"Rodas5P, {'closed-form' if closed_form else 'dense'} Jacobian",
+            solver=Rodas5P(
+                DenseJacobian(None if hessian is None else partial(eliminate, hessian=hessian)), autonomous=True
+            ),
+            method=f"Rodas5P, {'dense' if hessian is None else 'closed-form'} Jacobian",
             dt0=jnp.asarray(1e-6, slow_times.dtype),
             model_at=fitted,
         ),

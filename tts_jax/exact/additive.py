@@ -29,12 +29,16 @@ from .quadrature import mean_square, rule
 Components = tuple[AbstractTarget, ...]
 
 
-def closed_form(model: ShallowNetwork, components: Components) -> bool:
-    return isinstance(model.activation, SmoothStep) and all(isinstance(part, PiecewiseConstant) for part in components)
+def steps_of(model: ShallowNetwork, components: Components) -> tuple[SmoothStep, tuple[PiecewiseConstant, ...]] | None:
+    """The activation and the components where there are closed forms: for smooth steps on constant pieces."""
+    constant = tuple(part for part in components if isinstance(part, PiecewiseConstant))
+    if not isinstance(model.activation, SmoothStep) or len(constant) < len(components):
+        return None
+    return model.activation, constant
 
 
 def risk(model: ShallowNetwork, components: Components) -> Float[Array, ""]:
-    if closed_form(model, components):
+    if steps_of(model, components) is not None:
         gram, cross, square = normal_equations(model, components)
         a, _ = model.vectors
         return a @ (gram @ a - 2 * cross) + square
@@ -62,8 +66,9 @@ def normal_equations(model: ShallowNetwork, components: Components) -> NormalEqu
     has_bias = model.bias is not None
 
     def of_one(target, u, bias=True):
-        if closed_form(model, (target,)):
-            return quadratic.normal_equations(model.activation, target, u, bias=bias)
+        if (steps := steps_of(model, (target,))) is not None:
+            activation, (constant,) = steps
+            return quadratic.normal_equations(activation, constant, u, bias=bias)
         x, weights = rule(*_pieces(model.activation, target, u))
         features = model.activation(x[:, None] - u)
         if bias:
@@ -88,31 +93,29 @@ def normal_equations(model: ShallowNetwork, components: Components) -> NormalEqu
     return NormalEquations(jnp.concatenate([row[None], pairs]), jnp.concatenate([target[None], labels]), square)
 
 
-def gradient(model: ShallowNetwork, components: Components) -> Gradient:
-    """In closed form, with respect to `ShallowNetwork.vectors` and the ravelled positions."""
-    if len(components) == 1:
-        return quadratic.gradient(model.activation, components[0], *model.vectors)
-    a = _seen_by_each(model, components)
-    d_a, d_u = _each(
-        lambda target, a, u: quadratic.gradient(model.activation, target, a, u), components, a, model.positions.T
-    )
+def gradient(model: ShallowNetwork, activation: SmoothStep, targets: tuple[PiecewiseConstant, ...]) -> Gradient:
+    """In closed form, with respect to `ShallowNetwork.vectors`."""
+    if len(targets) == 1:
+        return quadratic.gradient(activation, targets[0], *model.vectors)
+    a = _seen_by_each(model, activation, targets)
+    d_a, d_u = _each(lambda target, a, u: quadratic.gradient(activation, target, a, u), targets, a, model.positions.T)
     weights = d_a[:, 1:].T.ravel()
     if model.bias is not None:
         weights = jnp.concatenate([d_a[0, :1], weights])
     return Gradient(weights, d_u.T.ravel())
 
 
-def hessian(model: ShallowNetwork, components: Components) -> Hessian:
+def hessian(model: ShallowNetwork, activation: SmoothStep, targets: tuple[PiecewiseConstant, ...]) -> Hessian:
     """In closed form, with the rows and columns of `gradient`."""
-    if len(components) == 1:
-        return quadratic.hessian(model.activation, components[0], *model.vectors)
+    if len(targets) == 1:
+        return quadratic.hessian(activation, targets[0], *model.vectors)
     blocks = _each(
-        lambda target, a, u: quadratic.hessian(model.activation, target, a, u),
-        components,
-        _seen_by_each(model, components),
+        lambda target, a, u: quadratic.hessian(activation, target, a, u),
+        targets,
+        _seen_by_each(model, activation, targets),
         model.positions.T,
     )
-    d, m = len(components), len(model.weights)
+    d, m = len(targets), len(model.weights)
     coordinate = jnp.arange(d)
     mean_a, mean_u = blocks.d_aa[:, 0, 1:].T, blocks.d_au[:, 0].T  # twice the derivatives of the mean residual
 
@@ -130,11 +133,13 @@ def hessian(model: ShallowNetwork, components: Components) -> Hessian:
     return Hessian(d_aa, d_au, d_uu)
 
 
-def _seen_by_each(model: ShallowNetwork, components: Components) -> Float[Array, "d n"]:
+def _seen_by_each(
+    model: ShallowNetwork, activation: SmoothStep, targets: tuple[PiecewiseConstant, ...]
+) -> Float[Array, "d n"]:
     """The weights of each coordinate after the bias c_i that it sees."""
-    start = jnp.zeros_like(model.activation.eta)
-    targets = jnp.stack([target.mean for target in components])
-    means = jnp.sum(model.weights * model.activation.tail(start, model.positions).value, axis=0) - targets
+    of_targets = jnp.stack([target.mean for target in targets])
+    of_neurons = activation.tail(jnp.zeros_like(activation.eta), model.positions).value
+    means = jnp.sum(model.weights * of_neurons, axis=0) - of_targets
     total = jnp.sum(means) if model.bias is None else model.bias + jnp.sum(means)
     return jnp.concatenate([(total - means)[:, None], model.weights.T], axis=1)
 

@@ -72,17 +72,15 @@ class Regression(AbstractProblem):
     @override
     def structure(self, model: PyTree) -> Structure:
         """Closed forms for smooth steps on a piecewise constant target; normal equations for all continuous neurons."""
-        alone = len(self.components) == 1
+        alone, continuous = len(self.components) == 1, model.activation.degree > 0
+        closed_form = additive.steps_of(model, self.components) is not None
         constant = all(isinstance(part, PiecewiseConstant) for part in self.components)
-        smooth = isinstance(model.activation, SmoothStep)
-        closed_form = constant and smooth
-        continuous = model.activation.degree > 0
         return Structure(
             gradient=_gradient if closed_form else None,
             hessian=_hessian if closed_form else None,
             normal_equations=_normal_equations if continuous else None,
             sample_gradient=SampleGradient(samples.of_arrays, samples.of_rows) if closed_form and alone else None,
-            staircase=constant and alone and isinstance(model.activation, SmoothStep | Heaviside),
+            staircase=_target if constant and alone and isinstance(model.activation, SmoothStep | Heaviside) else None,
             refusal=f"normal equations need neurons without jumps, got {type(model.activation).__name__}: "
             "pass activation=SmoothStep(eta)",
         )
@@ -112,13 +110,25 @@ class Regression(AbstractProblem):
 
 
 def _gradient(problem: Regression, model: ShallowNetwork) -> ShallowNetwork:
-    gradient = model.with_vectors(*additive.gradient(model, problem.components))
+    gradient = model.with_vectors(*additive.gradient(model, *_steps(problem, model)))
     return eqx.tree_at(lambda m: m.activation, gradient, jax.tree.map(lambda _: None, model.activation))
 
 
 def _hessian(problem: Regression, model: ShallowNetwork) -> Hessian:
-    return additive.hessian(model, problem.components)
+    return additive.hessian(model, *_steps(problem, model))
 
 
 def _normal_equations(problem: Regression, model: ShallowNetwork) -> NormalEquations:
     return additive.normal_equations(model, problem.components)
+
+
+def _target(problem: Regression) -> PiecewiseConstant:
+    (target,) = problem.components
+    assert isinstance(target, PiecewiseConstant)
+    return target
+
+
+def _steps(problem: Regression, model: ShallowNetwork) -> tuple[SmoothStep, tuple[PiecewiseConstant, ...]]:
+    steps = additive.steps_of(model, problem.components)
+    assert steps is not None, "asked of a model without closed forms"
+    return steps

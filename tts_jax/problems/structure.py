@@ -1,14 +1,12 @@
 """What a problem knows about a model in closed form: asked once, by whoever trains it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, PyTree
 
 from ..exact.forms import Hessian, NormalEquations
-
-if TYPE_CHECKING:
-    from .base import AbstractProblem
+from ..targets import PiecewiseConstant
 
 
 class SampleGradient(NamedTuple):
@@ -27,14 +25,15 @@ class Structure(NamedTuple):
     The Hessian and the normal equations are in the coordinates of `AbstractTwoLayerNetwork.vectors`.
     """
 
-    gradient: Callable[["AbstractProblem", PyTree], PyTree] | None = None
+    gradient: Callable[[Any, Any], PyTree] | None = None
     """Of the risk, with the structure of the model; None for a leaf that does not train."""
-    hessian: Callable[["AbstractProblem", PyTree], Hessian] | None = None
-    normal_equations: Callable[["AbstractProblem", PyTree], NormalEquations] | None = None
+    hessian: Callable[[Any, Any], Hessian] | None = None
+    normal_equations: Callable[[Any, Any], NormalEquations] | None = None
     """The risk as a quadratic form in what the model is linear in."""
     sample_gradient: SampleGradient | None = None
     """Of the squared error."""
-    staircase: bool = False
-    """Whether steps learn a piecewise constant target in one dimension, so that there is a two-timescale limit."""
+    staircase: Callable[[Any], PiecewiseConstant] | None = None
+    """The target of a problem, where steps learn a piecewise constant one in one dimension: there the two-timescale
+    limit exists."""
     refusal: str = ""
     """Why there are no normal equations."""

@@ -219,7 +219,7 @@ class Rodas5P(dfx.AbstractAdaptiveSolver[None]):
         y0: Y,
         args: Any,
         solver_state: None,
-        made_jump: Bool[Array, ""] | bool,
+        made_jump: Bool[Array, ""] | Bool[np.ndarray, ""] | bool,
     ) -> tuple[Y, Y, dict[str, Any], None, dfx.RESULTS]:
         del solver_state, made_jump
         attempt = eqx.filter_closure_convert(partial(self._attempt, terms), t0, t1, y0, args)

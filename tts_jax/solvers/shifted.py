@@ -2,17 +2,21 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree, Real
 
-Y = PyTree[Float[Array, "?*y"], "Y"]
-Time = Real[Array, ""] | float | int
+if TYPE_CHECKING:
+    Y: TypeAlias = PyTree  # a type checker cannot read the names of jaxtyping's trees
+else:
+    Y = PyTree[Float[Array, "?*y"], "Y"]
+Time: TypeAlias = Real[Array, ""] | Real[np.ndarray, ""] | float | int
 
 
 class AbstractShiftedJacobian(eqx.Module):

@@ -12,7 +12,6 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from ...exact.forms import Hessian
 from ...problems import AbstractProblem, Structure
 from ...problems.base import risk_gradient
 from ...solvers import DenseJacobian, Rodas5P
@@ -89,28 +88,27 @@ class FlowEquation(eqx.Module):
             descent, _ = mobility.update(gradient, mobility.init(moving))
             return self.ravel(descent) / epsilon
 
-        def linearise(y, args):
-            epsilon, _, problem = args
-            return epsilon, self.structure.hessian(problem, model_at(y, args))
-
-        named = isinstance(solver, Choice)
+        if isinstance(solver, Choice):
+            method, solver = solver.value, self._solver(solver, model_at)
+        else:
+            method = type(solver).__name__
         return InitialValueProblem(
             vector_field=velocity,
             y0=self.ravel(self.groups.moving),
             args=(self.epsilon, self.groups.fixed, self.problem),
-            solver=self._solver(solver, linearise) if named else solver,
-            method=solver.value if named else type(solver).__name__,
+            solver=solver,
+            method=method,
             dt0=1e-2 * self.epsilon,
             model_at=model_at,
         )
 
-    def _solver(
-        self, choice: Choice, linearise: Callable[[Array, PyTree], tuple[Array, Hessian]]
-    ) -> diffrax.AbstractSolver:
+    def _solver(self, choice: Choice, model_at: Callable[[Array, PyTree], PyTree]) -> diffrax.AbstractSolver:
+        hessian = self.structure.hessian
         if choice is Choice.EXPLICIT:
             return diffrax.Tsit5()
-        if choice is Choice.ELIMINATED:
-            return Rodas5P(EliminatedWeights(linearise), autonomous=True)
+        if choice is Choice.ELIMINATED and hessian is not None:
+            linear = EliminatedWeights(lambda y, args: (args[0], hessian(args[2], model_at(y, args))))
+            return Rodas5P(linear, autonomous=True)
         if choice is Choice.DENSE:
             return Rodas5P(DenseJacobian(), autonomous=True)
         sizes = jax.tree.map(
@@ -118,8 +116,12 @@ class FlowEquation(eqx.Module):
         )
         is_fast = np.concatenate(jax.tree.leaves(sizes))
         fast = np.flatnonzero(is_fast) if is_fast.sum() <= DENSE else np.zeros(0, int)
-        linear = FactoredFastBlock(lambda args: jnp.where(is_fast, 1 / args[0], 1.0), fast)
-        return Rodas5P(linear, autonomous=True)
+
+        def mobility(args):
+            epsilon, *_ = args
+            return jnp.where(is_fast, 1 / epsilon, 1.0)
+
+        return Rodas5P(FactoredFastBlock(mobility, fast), autonomous=True)
 
 
 @eqx.filter_jit

@@ -14,7 +14,7 @@ from typing_extensions import override
 from ... import _checks as checks
 from ...activations import Heaviside
 from ...networks import ShallowNetwork
-from ...problems import Regression
+from ...problems import AbstractProblem
 from ...targets import PiecewiseConstant
 from ...trajectory import Stats, Status, Trajectory, risk_and_status
 from ..base import AbstractDynamics, Task
@@ -45,9 +45,9 @@ class TwoTimescaleLimit(AbstractDynamics):
     `stats.steps` counts events.
 
     A start in which every jump keeps its own pair of neurons has a closed form, exact to rounding. Any other is
-    integrated from event to event, to about 1e-12, or 1e-5 in 32-bit. Both work under `jit` and `vmap`, and can be differentiated in forward and reverse mode with respect to
-    positions, target and times. Where the start is traced, both are compiled; `vmap` also runs both. After `max_events`
-    events a run ends with `Status.MAX_STEPS`.
+    integrated from event to event, to about 1e-12, or 1e-5 in 32-bit. Both work under `jit` and `vmap`, and can be
+    differentiated in forward and reverse mode with respect to positions, target and times. Where the start is traced,
+    both are compiled; `vmap` also runs both. After `max_events` events a run ends with `Status.MAX_STEPS`.
 
     The end of a nearly symmetric pair is sensitive: from gaps p < q on both sides of a jump, the farther neuron comes
     to rest at the distance $(q^3 - p^3)^{1/3}$.
@@ -79,7 +79,8 @@ class TwoTimescaleLimit(AbstractDynamics):
     @override
     def run(self, task: Task) -> Trajectory:
         model, problem = task.model, task.problem
-        if not problem.structure(model).staircase:
+        staircase = problem.structure(model).staircase
+        if staircase is None:
             raise ValueError(
                 "TwoTimescaleLimit needs a ShallowNetwork of steps with positions of shape (neurons, 1) and a "
                 f"Regression on a PiecewiseConstant target, got {type(model).__name__} of "
@@ -87,12 +88,13 @@ class TwoTimescaleLimit(AbstractDynamics):
             )
         if model.bias is None:
             raise ValueError("TwoTimescaleLimit needs a model with a bias, got None: pass bias=jnp.zeros(())")
-        exact = eqx.filter_jit(has_closed_form)(model.positions[:, 0], problem.target)
+        target = staircase(problem)
+        exact = eqx.filter_jit(has_closed_form)(model.positions[:, 0], target)
         try:
             engine = _closed_form if bool(exact) else _event_driven
         except jax.errors.TracerBoolConversionError:
             engine = _by_start
-        return _trajectory(engine, jnp.asarray(self.max_events), model, problem, task.slow_times)
+        return _trajectory(engine, jnp.asarray(self.max_events), model, problem, target, task.slow_times)
 
 
 def best_fit(positions: Float[Array, " m"], target: PiecewiseConstant) -> tuple[Float[Array, ""], Float[Array, " m"]]:
@@ -153,7 +155,11 @@ def _(primals, tangents, *, max_events):
     jacobian, run = jax.jacfwd(positions, has_aux=True)(parameters)
     *direction, later = jax.tree.map(lambda p, t: jnp.zeros_like(p) if t is None else t, primals, tangents)
     moved = jacobian[..., :-1] @ ravel_pytree(direction)[0] + jacobian[..., -1] * later[:, None]
-    return run, _Run(moved, None, None)
+    return run, eqx.tree_at(lambda run: run.positions, jax.tree.map(lambda _: None, run), moved, is_leaf=_is_none)
+
+
+def _is_none(leaf: object) -> bool:
+    return leaf is None
 
 
 def _by_start(
@@ -181,11 +187,12 @@ def _trajectory(
     engine: Callable[..., _Run],
     max_events: Int[Array, ""],
     model: ShallowNetwork,
-    problem: Regression,
+    problem: AbstractProblem,
+    target: PiecewiseConstant,
     slow_times: Float[Array, " t"],
 ) -> Trajectory:
-    run = engine(model.positions[:, 0], problem.target, slow_times, max_events=max_events)
-    bias, weights = jax.vmap(best_fit, (0, None))(run.positions, problem.target)
+    run = engine(model.positions[:, 0], target, slow_times, max_events=max_events)
+    bias, weights = jax.vmap(best_fit, (0, None))(run.positions, target)
     network = ShallowNetwork(weights[..., None], run.positions[..., None], bias, Heaviside())
     risk, status = risk_and_status(problem, network, run.status)
     return Trajectory(

@@ -163,7 +163,7 @@ def _near_gap(near: Float[Array, " n"], cubes: Float[Array, " n"], elapsed: Floa
     start = jnp.where(before_hit, near, 1.0)
     goal = _clock(start, cubes) - jnp.where(before_hit, elapsed, 0.0)
     tolerance = 1e-12 if near.dtype == jnp.float64 else 1e-5
-    solution = optx.root_find(
+    solution: optx.Solution = optx.root_find(
         lambda p, args: _clock(p, args[0]) - args[1],
         optx.Newton(rtol=tolerance, atol=tolerance),
         start,

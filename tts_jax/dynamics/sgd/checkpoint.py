@@ -47,10 +47,10 @@ class Checkpoint:
 
     def write(self, state: PyTree) -> None:
         part = self.path.with_name(self.path.name + ".part")
-        leaves = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+        arrays: dict[str, Any] = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
         try:
             with part.open("wb") as file:
-                np.savez(file, fingerprint=np.array(self.fingerprint), **leaves)
+                np.savez(file, fingerprint=np.array(self.fingerprint), **arrays)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, self.path)

@@ -12,15 +12,12 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..._fingerprint import MadeFrom
-from ...problems import AbstractProblem, Structure
+from ...problems import AbstractProblem, SampleGradient, Structure
 from ...problems.base import risk_gradient
 from ..base import Optimizer, two_timescale
 from .stream import AbstractStream
 
 T = TypeVar("T")
-
-BLOCK = 512
-"""Steps of full-batch descent in a block: between two looks at whether the state is finite."""
 
 
 class State(eqx.Module):
@@ -51,12 +48,18 @@ class Descent(eqx.Module):
     epsilon: Float[Array, ""]
     step_size: Float[Array, ""]
     given_optimizer: MadeFrom[Optimizer | None] = eqx.field(static=True)
-    adjoint: diffrax.AbstractAdjoint
+    adjoint: diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode
     problem: AbstractProblem
     structure: Structure
-    stream: AbstractStream | None
+    stream: AbstractStream
     fixed: PyTree
     labels: PyTree[str]
+
+    @property
+    def sample_gradient(self) -> SampleGradient:
+        """Where `lanes.applies`."""
+        assert self.structure.sample_gradient is not None
+        return self.structure.sample_gradient
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -66,7 +69,7 @@ class Descent(eqx.Module):
         return State.start(params, self.optimizer.init(params))
 
     def step(self, state: State, batch: PyTree) -> State:
-        if self.stream is None:
+        if batch is None:
             gradient = risk_gradient(self.problem, self.structure, state.params, self.fixed)
         else:
             gradient = jax.grad(lambda params: self.problem.loss(eqx.combine(params, self.fixed), *batch))(state.params)
@@ -78,11 +81,11 @@ class Descent(eqx.Module):
         Each step is the same machine code wherever a run is cut, so that its result does not depend on the save times.
         """
 
-        length = BLOCK if self.stream is None else self.stream.length
+        length = self.stream.length
 
         def block(carry):
             at, state = carry
-            batches = None if self.stream is None else self.stream.block(at // length)
+            batches = self.stream.block(at // length)
 
             def one(carry):
                 i, state = carry
@@ -101,8 +104,10 @@ class Descent(eqx.Module):
     def _loop(self, goes_on: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], start: T, checkpoints: int) -> T:
         if isinstance(self.adjoint, diffrax.ForwardMode):
             return jax.lax.while_loop(goes_on, body, start)
-        kind = "checkpointed"
-        return eqxi.while_loop(goes_on, body, start, kind=kind, checkpoints=self.adjoint.checkpoints or checkpoints)
+        # JAX has no reverse mode through a loop of unknown length; Diffrax takes this one too.
+        return eqxi.while_loop(
+            goes_on, body, start, kind="checkpointed", checkpoints=self.adjoint.checkpoints or checkpoints
+        )
 
 
 def is_finite(params: PyTree) -> Bool[Array, ""]:

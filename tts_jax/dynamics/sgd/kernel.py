@@ -34,7 +34,7 @@ UNROLLED = 64
 
 def platform() -> str:
     """Where JAX computes by default."""
-    device = jax.config.jax_default_device
+    device = jax.config.read("jax_default_device")
     return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
@@ -111,7 +111,7 @@ def block(
         epsilon, step_size, activation = jax.tree.map(load, settings)
         optimizer = two_timescale(optax.sgd(step_size), epsilon, descent.labels)
         first, last = load(start), load(end)
-        gradient = descent.structure.sample_gradient.of_rows
+        gradient = descent.sample_gradient.of_rows
 
         def one(i, state):
             batch = range(x.shape[1])
@@ -165,7 +165,7 @@ def error_in_a_few_steps(dtype: str, neurons: int, batch_size: int) -> Float[Arr
         adjoint=diffrax.RecursiveCheckpointAdjoint(),
         problem=problem,
         structure=problem.structure(jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, model)),
-        stream=Replay(x, y, batch_size),
+        stream=Replay(x=x, y=y, batch_size=batch_size),
         fixed=groups.fixed,
         labels=groups.labels,
     )

@@ -3,8 +3,6 @@
 The runs that `jax.vmap` puts side by side are the last axis of every array. Optimisers see each run alone.
 """
 
-from functools import partial
-
 import diffrax
 import equinox as eqx
 import jax
@@ -14,14 +12,14 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from . import kernel
 from .descent import Descent, State
 from .side_by_side import a_few_at_a_time, side_by_side
-from .stream import AbstractStream
+from .stream import AbstractStream, Exact
 
 
 def applies(descent: Descent) -> bool:
     """Whether the gradient of a sample is known, and forward mode is not asked for."""
     return (
-        descent.stream is not None
-        and descent.structure.sample_gradient is not None
+        descent.structure.sample_gradient is not None
+        and not isinstance(descent.stream, Exact)
         and not isinstance(descent.adjoint, diffrax.ForwardMode)
     )
 
@@ -128,20 +126,21 @@ class _Lanes(eqx.Module):
 
     def step(self, state: State, x: Float[Array, "batch #lanes"], y: Float[Array, "batch #lanes"]) -> State:
         descent = self.span.descent
-        of_sample = descent.structure.sample_gradient.of_arrays
+        of_sample = descent.sample_gradient.of_arrays
         activation, factor = descent.fixed.activation, 2 / len(x)
         parts = [of_sample(state.params, activation, *sample, factor) for sample in zip(x, y, strict=True)]
         gradient = jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *parts)
 
-        @partial(eqx.filter_vmap, in_axes=(self.axes, -1, -1), out_axes=-1)
         def move(descent, state, gradient):
             return state.moved(*descent.optimizer.update(gradient, state.optimizer, state.params))
 
-        return move(descent, state, gradient)
+        return eqx.filter_vmap(move, in_axes=(self.axes, -1, -1), out_axes=-1)(descent, state, gradient)
 
 
 def _draw(stream: AbstractStream, index: Int[Array, ""]) -> tuple[Array, Array]:
-    x, y = stream.block(index)
+    batches = stream.block(index)
+    assert batches is not None
+    x, y = batches
     return x.reshape(y.shape), y
 
 

@@ -19,7 +19,7 @@ from ..base import AbstractDynamics, Groups, Optimizer, Task
 from . import kernel, lanes
 from .checkpoint import Checkpoint
 from .descent import Descent, State, is_finite
-from .stream import AbstractStream, Epochs, Fresh, Replay
+from .stream import AbstractStream, Epochs, Exact, Fresh, Replay
 
 STRETCH = 2**20
 """Steps between two reports of progress, and two checkpoints."""
@@ -77,7 +77,7 @@ class SGD(AbstractDynamics):
     batch_size: int | None = eqx.field(static=True)
     slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
     optimizer: Optimizer | None = eqx.field(static=True)
-    adjoint: diffrax.AbstractAdjoint
+    adjoint: diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode
     reshuffle: bool = eqx.field(static=True)
 
     def __init__(
@@ -96,12 +96,13 @@ class SGD(AbstractDynamics):
         self.slow = slow
         self.optimizer = optimizer
         self.reshuffle = reshuffle
-        self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
-        if not isinstance(self.adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
+        adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+        if not isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
             raise ValueError(
                 "SGD is differentiated by RecursiveCheckpointAdjoint (reverse mode) or ForwardMode, "
-                f"got {type(self.adjoint).__name__}"
+                f"got {type(adjoint).__name__}"
             )
+        self.adjoint = adjoint
 
     @property
     @override
@@ -163,16 +164,17 @@ class SGD(AbstractDynamics):
             )
         return jnp.asarray(np.rint(np.asarray(slow_times, np.float64) / (epsilon * step_size)).astype(int))
 
-    def _stream(self, task: Task, steps: Int[Array, " t"]) -> AbstractStream | None:
+    def _stream(self, task: Task, steps: Int[Array, " t"]) -> AbstractStream:
         if self.reshuffle and (task.samples is not None or self.batch_size is None):
             raise ValueError("reshuffle=True draws rows: leave it out, or leave out samples and batch_size=None")
         if self.batch_size is None:
-            return None
+            return Exact()
         if task.samples is not None:
             return Replay.of(task.samples, self.batch_size, checks.concrete(steps))
+        assert task.key is not None, "`simulate` has refused that"
         if self.reshuffle:
             return Epochs.of(task.problem, task.key, self.batch_size, checks.concrete(steps))
-        return Fresh(task.problem, task.key, self.batch_size)
+        return Fresh(problem=task.problem, key=task.key, batch_size=self.batch_size)
 
 
 def _advance(descent: Descent, state: State, first: Int[Array, ""], last: Int[Array, ""]) -> State:

@@ -37,7 +37,9 @@ def side_by_side(run: Callable[[State, Shared, PyTree[bool]], State], state: Sta
         def _(size, batched, moving, leaves):
             lanes = lanes_of(moving)
             moving = jax.tree.map(lambda leaf, own: _merge_last(leaf, own, size), moving, batched[0])
-            leaves = jax.tree.map(lambda *leaf: _merge_first(*leaf, size, lanes), leaves, batched[1], differs)
+            leaves = jax.tree.map(
+                lambda leaf, own, differs: _merge_first(leaf, own, differs, size, lanes), leaves, batched[1], differs
+            )
             now_differs = jax.tree.map(lambda a, b: a or b, batched[1], differs)
             end = jax.tree.map(lambda leaf: _split_last(leaf, size, lanes), merged(now_differs)(moving, leaves))
             return end, jax.tree.map(lambda _: True, end)

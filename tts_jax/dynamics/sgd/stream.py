@@ -30,8 +30,20 @@ class AbstractStream(eqx.Module):
         return steps_in_block(self.batch_size)
 
     @abc.abstractmethod
-    def block(self, index: Int[Array, ""]) -> tuple[Float[Array, "steps batch ..."], Num[Array, "steps batch ..."]]:
-        """The batches of steps `index * length` to `(index + 1) * length - 1`."""
+    def block(
+        self, index: Int[Array, ""]
+    ) -> tuple[Float[Array, "steps batch ..."], Num[Array, "steps batch ..."]] | None:
+        """The batches of steps `index * length` to `(index + 1) * length - 1`; None where a step draws no samples."""
+
+
+class Exact(AbstractStream):
+    """Every step takes the gradient of the risk."""
+
+    batch_size: int = eqx.field(default=1, static=True)
+
+    @override
+    def block(self, index):
+        return None
 
 
 class Fresh(AbstractStream):
@@ -69,7 +81,8 @@ class Epochs(AbstractStream):
                 f"{steps[-1]} steps of batch_size={batch_size} are more samples than 32-bit integers count: "
                 'call jax.config.update("jax_enable_x64", True)'
             )
-        return cls(*problem.rows, key, batch_size)
+        x, y = problem.rows
+        return cls(x=x, y=y, key=key, batch_size=batch_size)
 
     @property
     @override
@@ -109,7 +122,7 @@ class Replay(AbstractStream):
                 f"the last save time needs {steps[-1]} steps, but samples has {len(x)} rows: "
                 "give more samples or end earlier"
             )
-        return cls(x, y, batch_size)
+        return cls(x=x, y=y, batch_size=batch_size)
 
     @override
     def block(self, index):
