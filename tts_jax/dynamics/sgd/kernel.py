@@ -8,6 +8,7 @@ no thread waits for another.
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import diffrax
 import jax
@@ -34,7 +35,8 @@ UNROLLED = 64
 
 def platform() -> str:
     """Where JAX computes by default."""
-    device = jax.config.read("jax_default_device")
+    config: Any = jax.config  # which does not declare its flags
+    device = config.jax_default_device
     return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
