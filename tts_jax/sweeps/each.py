@@ -25,7 +25,7 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
     Here each run is compiled once for all and stands alone: `workers` threads (by default, one for each core) take
     the next few runs, to do them one after the other, as they finish some. Every array of `args` has the same leading
     axis; anything else is shared by all runs. SGD is the other way round: its lanes cost little beside each other, so
-    give each core one chunk of them, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
+    give each core its share of them at once, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
 
     >>> import jax, jax.numpy as jnp, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
@@ -47,16 +47,16 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
     ((count,),) = sizes
     workers = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
 
-    few = max(1, count // (workers * PORTIONS))
+    portion = max(1, count // (workers * PORTIONS))
 
     def arguments(begin):
         # The last portion is filled up by repeating the last run.
-        return run, jnp.minimum(jnp.arange(begin, begin + few), count - 1), arrays, shared
+        return run, jnp.minimum(jnp.arange(begin, begin + portion), count - 1), arrays, shared
 
     program: Any = _one_by_one
     compiled = program.lower(*arguments(0)).compile()  # before any worker asks for it
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        portions = pool.map(lambda begin: jax.block_until_ready(compiled(*arguments(begin))), range(0, count, few))
+        portions = pool.map(lambda begin: jax.block_until_ready(compiled(*arguments(begin))), range(0, count, portion))
         results = list(portions)
     dynamic, static = eqx.partition(results, eqx.is_array)
     return eqx.combine(jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *dynamic), static[0])
@@ -64,13 +64,16 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
 
 @eqx.filter_jit
 def _one_by_one(run: Callable[..., T], indices: Int[Array, " k"], arrays: PyTree, shared: PyTree) -> T:
-    static = None
-
     def one(index):
-        nonlocal static
         result = run(*eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), shared))
         dynamic, static = eqx.partition(result, eqx.is_array)
-        return dynamic
+        return dynamic, _Static(static)
 
-    dynamic = jax.lax.map(one, indices)
-    return eqx.combine(dynamic, static)
+    dynamic, static = jax.lax.map(one, indices)
+    return eqx.combine(dynamic, static.tree)
+
+
+class _Static(eqx.Module):
+    """What is no array, as a part of the structure of a tree: so it leaves a loop of JAX."""
+
+    tree: PyTree = eqx.field(static=True)

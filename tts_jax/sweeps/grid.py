@@ -1,9 +1,10 @@
 """The runs of a sweep: a product of axes, in chunks that follow from the grid alone."""
 
+import dataclasses
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, Real
 from .. import _checks as checks
 from .._fingerprint import fingerprint
 from ..activations import SmoothStep
-from ..dynamics import SGD, AbstractDynamics
+from ..dynamics import AbstractDynamics
 from ..networks import ShallowNetwork
 from ..problems import AbstractProblem, Regression
 
@@ -25,8 +26,8 @@ OF_PROBLEM = "target", "noise"
 DEFAULTS: dict[str, Any] = {"neurons": 20, "eta": 4e-3}
 SIZES = 8, 12, 20, 32, 48, 64
 """Networks are padded to one of these numbers of neurons, or to a multiple of 64, and share its compiled program."""
-LANES = {True: 32, False: 16}
-"""Runs in a chunk, of SGD and of all others."""
+CHUNK_RUNS = {True: 32, False: 16}
+"""Runs in a chunk, where all dynamics run side by side and where not."""
 CHUNK_BYTES = 2**26
 """No chunk holds more, unless one run does."""
 
@@ -52,6 +53,11 @@ class Cell(NamedTuple):
     eta: float
 
     @property
+    def target(self) -> Any:
+        """None where the problem has none."""
+        return getattr(self.problem, "target", None)
+
+    @property
     def size(self) -> int:
         """The padded number of neurons. Outside the domain of a `Regression` a neuron neither acts nor moves."""
         if not isinstance(self.problem, Regression):
@@ -69,6 +75,10 @@ class Chunk(NamedTuple):
 
     cell: Cell
     seeds: slice
+
+    @property
+    def runs(self) -> int:
+        return self.seeds.stop - self.seeds.start
 
     @property
     def where(self) -> tuple[int | slice, ...]:
@@ -109,7 +119,7 @@ class Grid(eqx.Module):
         for name in axes:
             if name not in known:
                 raise ValueError(f"there is no axis {name!r}: choose of {', '.join(known)}")
-            if name in OF_DYNAMICS and not any(hasattr(arm, name) for arm in arms.values()):
+            if name in OF_DYNAMICS and not any(name in arm.settings for arm in arms.values()):
                 raise ValueError(f"no dynamics of the sweep has {name} ({', '.join(arms)}): leave that axis out")
         settings = DEFAULTS | {name: _values(name, values) for name, values in axes.items()}
         return cls(
@@ -148,50 +158,51 @@ class Grid(eqx.Module):
         return tuple(target for target in own if target is not None)
 
     def cells(self) -> Iterator[Cell]:
-        arms = list(self.dynamics)
+        arms = list(self.dynamics.items())
+        fields = {field.name for field in dataclasses.fields(self.problem)}
         for arm, *indices in itertools.product(
             range(len(arms)), *(range(len(values)) for values in self.axes.values())
         ):
-            at = self.fixed | {name: self.axes[name][i] for name, i in zip(self.axes, indices, strict=True)}
+            name, dynamics = arms[arm]
+            at = self.fixed | {axis: self.axes[axis][i] for axis, i in zip(self.axes, indices, strict=True)}
             yield Cell(
                 place=(*((arm,) if self.listed else ()), *indices),
-                arm=arms[arm],
-                dynamics=_with(self.dynamics[arms[arm]], at, OF_DYNAMICS),
-                problem=_with(self.problem, at, OF_PROBLEM),
+                arm=name,
+                dynamics=_with(dynamics, at, dynamics.settings.intersection(OF_DYNAMICS)),
+                problem=_with(self.problem, at, fields.intersection(OF_PROBLEM)),
                 neurons=at["neurons"],
                 eta=at["eta"],
             )
 
     @property
-    def block(self) -> int:
-        """Seeds in a chunk, so that its results fit into `CHUNK_BYTES`."""
-        wanted = LANES[all(isinstance(arm, SGD) for arm in self.dynamics.values())]
+    def chunk_size(self) -> int:
+        """Runs in a chunk, so that its results fit into `CHUNK_BYTES`."""
+        wanted = CHUNK_RUNS[all(arm.side_by_side for arm in self.dynamics.values())]
         one_run = 8 * len(self.slow_times) * (2 * self.neurons + 2)
         return max(1, min(wanted, CHUNK_BYTES // one_run, len(self.seeds)))
 
     def chunks(self) -> list[Chunk]:
         """Those of one compiled program stand together, the most expensive first."""
         chunks = [
-            Chunk(cell, slice(first, min(first + self.block, len(self.seeds))))
+            Chunk(cell, slice(first, min(first + self.chunk_size, len(self.seeds))))
             for cell in self.cells()
-            for first in range(0, len(self.seeds), self.block)
+            for first in range(0, len(self.seeds), self.chunk_size)
         ]
         sizes = {name: k for k, name in enumerate(self.dynamics)}
         return sorted(chunks, key=lambda chunk: (sizes[chunk.cell.arm], -chunk.cell.size, str(chunk.cell.program)))
 
-    def sgd_steps(self) -> int:
-        """Of all runs of SGD together."""
-        arms = [cell.dynamics for cell in self.cells()]
-        return sum(steps_of(arm, self.slow_times) for arm in arms if isinstance(arm, SGD)) * len(self.seeds)
+    def steps(self) -> list[int | None]:
+        """Of a run of each cell, where that is known beforehand."""
+        return [cell.dynamics.steps(self.slow_times) for cell in self.cells()]
 
     def check(self) -> None:
         """Everything that can be said before anything is compiled."""
-        for cell in self.cells():
-            if isinstance(cell.dynamics, SGD) and steps_of(cell.dynamics, self.slow_times) >= 2**31:
-                raise ValueError(
-                    f"slow time {self.slow_times[-1]:g} takes {steps_of(cell.dynamics, self.slow_times):.1e} steps of "
-                    f"SGD at epsilon {cell.dynamics.epsilon:g}: take a larger step_size"
-                )
+        most = max(filter(None, self.steps()), default=0)
+        if most >= 2**31:
+            raise ValueError(
+                f"slow time {self.slow_times[-1]:g} takes up to {most:.1e} steps, more than 2**31: "
+                "take a larger step_size"
+            )
 
     def starts(self, neurons: int, eta: float) -> ShallowNetwork:
         """One for each seed, along a leading axis: that of seed s is `init(jax.random.key(s), neurons, eta)`."""
@@ -209,12 +220,8 @@ class Grid(eqx.Module):
             "fixed": {name: describe(value) for name, value in self.fixed.items()},
             "init": describe(self.init),
             "dtype": self.slow_times.dtype.name,
-            "chunk": self.block,
+            "chunk": self.chunk_size,
         }
-
-
-def steps_of(sgd: SGD, slow_times: Float[np.ndarray, " t"]) -> int:
-    return round(float(slow_times[-1]) / (float(sgd.epsilon) * float(sgd.step_size)))
 
 
 def describe(value: Any) -> Any:
@@ -273,12 +280,11 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
     return chosen
 
 
-def _with(module: Any, settings: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The module with those of its fields that an axis sets."""
-    for name in names:
-        if name in settings and hasattr(module, name):
-            value = settings[name] if name == "target" else checks.as_float(settings[name])
-            module = eqx.tree_at(operator.attrgetter(name), module, value)
+def _with(module: Any, settings: Mapping[str, Any], names: Set[str]) -> Any:
+    """The module with those of its fields of these `names` that an axis sets."""
+    for name in names & settings.keys():
+        value = settings[name] if name == "target" else checks.as_float(settings[name])
+        module = eqx.tree_at(operator.attrgetter(name), module, value)
     return module
 
 

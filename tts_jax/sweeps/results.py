@@ -111,8 +111,7 @@ class Layout(eqx.Module):
         return np.pad(own, missing, constant_values=np.nan)
 
     def _arrivals(self, cell: Cell, start: np.ndarray, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        target = getattr(cell.problem, "target")  # noqa: B009
-        jumps, times = np.asarray(target.jumps), self.grid.slow_times
+        jumps, times = np.asarray(cell.target.jumps), self.grid.slow_times
         positions = found["positions"][..., 0]
         held = (np.abs(positions[..., None] - jumps) <= cell.eta / 2).any(axis=2)
         hit = np.where(held.any(axis=1), times[held.argmax(axis=1)], np.nan)
@@ -121,7 +120,7 @@ class Layout(eqx.Module):
         return {
             "hit_time": np.pad(hit, [(0, 0), (0, fewer)], constant_values=np.nan),
             "neurons_per_piece": np.pad(pieces, [(0, 0), (0, fewer)], constant_values=MISSING),
-            "converged": found["risk"][:, -1] < CONVERGED * floor(target, cell.eta),
+            "converged": found["risk"][:, -1] < CONVERGED * floor(cell.target, cell.eta),
         }
 
 

@@ -115,7 +115,7 @@ class Store(Results):
         return load(self.path)
 
     def _file(self, name: str, chunk: Chunk) -> pathlib.Path:
-        at = (*chunk.cell.place, chunk.seeds.start // self.layout.grid.block)
+        at = (*chunk.cell.place, chunk.seeds.start // self.layout.grid.chunk_size)
         return self.path.joinpath(name, "c", *map(str, at), *("0" for _ in self.layout.variables[name].shape))
 
     def _refuse_other_configuration(self) -> None:
@@ -143,7 +143,7 @@ def _create(path: pathlib.Path, layout: Layout) -> None:
             group.create_array(
                 name,
                 shape=(*grid.shape, *variable.shape),
-                chunks=(*(1 for _ in grid.shape[:-1]), grid.block, *variable.shape),
+                chunks=(*(1 for _ in grid.shape[:-1]), grid.chunk_size, *variable.shape),
                 dtype=variable.dtype,
                 fill_value=variable.fill,
                 compressors=codecs,
