@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, TwoTimescaleLimit
 from ..problems import Regression
 from ..sweeps import load, sweep
 from ..sweeps.grid import Grid, uniform_start
-from ..sweeps.pictures import convergence, risks_of
 from ..targets import PiecewiseConstant
 from ..trajectory import Status
+from .console import console, refuse
 
-BAD_INPUT, FAILED = 2, 1
+FAILED = 1
 PLAN: dict[str, Any] = {
     "dynamics": ["flow"],
     "seeds": 16,
@@ -80,13 +79,13 @@ def _sweep(options: argparse.Namespace) -> int:
             raise ValueError("a sweep needs a store: pass e.g. --store run.zarr (or --dry-run)")
         dataset = sweep(**arguments, store=store, attributes={"plan": json.dumps(plan)})
     except (ValueError, ImportError, FileNotFoundError) as error:
-        print(f"tts-jax: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return refuse(error)
     except OSError as error:
         print(f"tts-jax: {error.strerror or error}", file=sys.stderr)
         return FAILED
-    _console().print(_causes(dataset), soft_wrap=True)
-    _console().print(f"{store}: see `tts-jax show {store}`, `tts-jax plot {store}`", soft_wrap=True)
+    screen = console()
+    screen.print(_causes(dataset), soft_wrap=True)
+    screen.print(f"{store}: see `tts-jax show {store}`, `tts-jax plot {store}`", soft_wrap=True)
     return 0
 
 
@@ -138,7 +137,7 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {name: kinds[name] for name in names}
     axes: dict[str, Any] = {"noise": plan["noise"]}
     for name in ("epsilon", "neurons", "eta", "step_size"):
-        acts = name in ("neurons", "eta") or any(hasattr(arm, name) for arm in chosen.values())
+        acts = name in ("neurons", "eta") or any(name in arm.settings for arm in chosen.values())
         values = plan[name] if isinstance(plan[name], list) else [plan[name]]
         if acts:
             axes[name] = values if len(values) > 1 else values[0]
@@ -160,22 +159,22 @@ def _describe(plan: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     table = Table("setting", "values", box=box.SIMPLE)
     for name, value in plan.items():
         table.add_row(name, " ".join(map(str, value)) if isinstance(value, list) else str(value))
-    flows = sum(not isinstance(arm, SGD) for arm in grid.dynamics.values()) * grid.runs // len(grid.dynamics)
-    seconds = flows * SECONDS_OF_A_FLOW + grid.sgd_steps() / STEPS_OF_SGD_A_SECOND
+    of_a_run = grid.steps()
+    steps = sum(filter(None, of_a_run)) * len(grid.seeds)
+    seconds = of_a_run.count(None) * len(grid.seeds) * SECONDS_OF_A_FLOW + steps / STEPS_OF_SGD_A_SECOND
     shape = " x ".join(f"{size} {dim}" for dim, size in zip(grid.dims, grid.shape, strict=True))
-    console = _console()
-    console.print(table)
-    console.print(f"{grid.runs:,} runs ({shape}) in {len(grid.chunks()):,} chunks; {grid.sgd_steps():,} steps of SGD")
-    console.print(f"expected: about {seconds:,.0f} s of one core, and some seconds to compile each size")
+    screen = console()
+    screen.print(table)
+    screen.print(f"{grid.runs:,} runs ({shape}) in {len(grid.chunks()):,} chunks; {steps:,} steps of SGD")
+    screen.print(f"expected: about {seconds:,.0f} s of one core, and some seconds to compile each size")
 
 
 def _show(options: argparse.Namespace) -> int:
     try:
         dataset = _load(options.store)
     except (ValueError, ImportError, OSError) as error:
-        print(f"tts-jax: {error}", file=sys.stderr)
-        return BAD_INPUT
-    console = _console()
+        return refuse(error)
+    screen = console()
     dims = [dim for dim in dataset.status.dims if dim != "seed"]
     table = Table(*dims, "runs", "failed", "converged", "median error", "mean steps", "max / mean", box=box.SIMPLE)
     for cell in _cells(dataset, dims):
@@ -190,12 +189,14 @@ def _show(options: argparse.Namespace) -> int:
         )
         labels = [str(cell[dim].item()) for dim in dims]
         table.add_row(*labels, str(int(known.sum())), str(failed), share, *numbers)
-    console.print(table)
-    console.print(_causes(dataset), soft_wrap=True)
+    screen.print(table)
+    screen.print(_causes(dataset), soft_wrap=True)
     return 0
 
 
 def _plot(options: argparse.Namespace) -> int:
+    from ..sweeps.pictures import convergence, risks_of
+
     try:
         dataset = _load(options.store)
         store = pathlib.Path(options.store)
@@ -203,10 +204,9 @@ def _plot(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in (("risks.png", risks_of(dataset)), ("convergence.png", convergence(dataset))):
             figure.savefig(folder / name, dpi=200)
-            _console().print(str(folder / name), soft_wrap=True)
+            console().print(str(folder / name), soft_wrap=True)
     except (ValueError, ImportError, OSError) as error:
-        print(f"tts-jax: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return refuse(error)
     return 0
 
 
@@ -227,10 +227,3 @@ def _causes(dataset: Any) -> str:
     counts = {status.name.lower().replace("_", " "): int((dataset.status == status).sum()) for status in Status}
     counts["missing"] = int((dataset.status < 0).sum())
     return f"{dataset.status.size:,} runs: " + ", ".join(f"{n:,} {name}" for name, n in counts.items() if n)
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
-    return console
