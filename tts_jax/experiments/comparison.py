@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from .. import _checks as checks, plot
+from .. import _checks as checks
 from .._fingerprint import fingerprint
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, TwoTimescaleLimit
 from ..networks import ShallowNetwork
@@ -156,7 +156,7 @@ def _measure(
     one_step = times * (comparison.epsilon * comparison.step_size / times[-1])
     _, compile_seconds = seconds(one_step, silent)
     report(name, 0, 0)
-    file = checkpoint if isinstance(dynamics, SGD) else None
+    file = checkpoint if dynamics.resumable else None
     trajectory, run_seconds = seconds(times, lambda done, total: report(name, done, total), file)
     error = float(trajectory.risk[-1])
     return trajectory, DynamicsSummary(
@@ -212,6 +212,8 @@ def to_dataset(trajectories: Mapping[str, Trajectory], comparison: Comparison) -
 
 
 def _draw(comparison: Comparison, trajectories: Mapping[str, Trajectory], folder: pathlib.Path) -> tuple[str, ...]:
+    from .. import plot
+
     epsilon = f"{comparison.epsilon:g}".replace("e-0", "e-")
     labels = {"flow": f"flow, ε = {epsilon}", "SGD": f"SGD, ε = {epsilon}", "limit": "limit ε → 0"}
     everything = {labels[name]: trajectory for name, trajectory in trajectories.items()}

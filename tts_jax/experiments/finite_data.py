@@ -4,7 +4,6 @@ import pathlib
 import time
 from typing import TYPE_CHECKING
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,31 +18,11 @@ from ..simulate import simulate
 from ..sweeps import run_each
 from ..targets import AbstractTarget, Additive, PiecewiseConstant, PiecewiseLinear
 from ..trajectory import Trajectory
-from . import finite_data_figures as figures
+from .arm import Arm
 from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
 
 if TYPE_CHECKING:
     import xarray
-
-
-class Arm(eqx.Module):
-    """All repeats with one ratio of step sizes; their leaves have a leading axis of repeats."""
-
-    epsilon: float
-    steps: Int[np.ndarray, " t"]
-    """Those after which the runs are saved."""
-    descent: Trajectory
-    """Full-batch gradient descent; its risk is the norm of the residual over the number of points."""
-    flow: Trajectory
-    """The exact flow of the population risk from the same starts, up to the time that the descent has come to."""
-    flow_loss: Float[np.ndarray, "repeats t"]
-    """`(R/n)^(1/2)`: the loss of the descent, with the mean over all inputs in place of that over its points."""
-    fast_time_of_risk: Float[np.ndarray, "repeats t"]
-    r"""The fast time of the flow of the mean square, in which the norm's own passes: $\int dt/(2nL)$."""
-
-    def at(self, steps: int) -> int:
-        """The index of a save."""
-        return int(np.flatnonzero(self.steps == steps)[0])
 
 
 class FiniteData(AbstractExperiment):
@@ -153,6 +132,8 @@ class FiniteData(AbstractExperiment):
         )
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
+        from . import finite_data_figures as figures
+
         arms, seconds = [], []
         for epsilon in self.epsilons:
             report(f"training with ε = {number(epsilon)}", 0, 0)

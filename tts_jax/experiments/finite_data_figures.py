@@ -1,7 +1,5 @@
 """The figures of the experiments on fixed points."""
 
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,15 +13,13 @@ from ..networks import ShallowNetwork
 from ..plot.style import KINDS, STYLE, TARGET, WIDTH, new_figure
 from ..targets import AbstractTarget, Additive
 from ..trajectory import Trajectory
+from .arm import Arm
 from .base import number
-
-if TYPE_CHECKING:
-    from .finite_data import Arm
 
 DESCENT, FLOW = KINDS["sgd"]["color"], KINDS["flow"]["color"]
 
 
-def losses(same: "Arm", slow: "Arm", budgets: tuple[int, int]) -> Figure:
+def losses(same: Arm, slow: Arm, budgets: tuple[int, int]) -> Figure:
     """Boxes of the loss over the repeats, a dot for each: the published pair of budgets, then both at each budget."""
     short, long = budgets
     groups = [
@@ -47,7 +43,7 @@ def losses(same: "Arm", slow: "Arm", budgets: tuple[int, int]) -> Figure:
     return figure
 
 
-def positions(same: "Arm", slow: "Arm", budgets: tuple[int, int], target: AbstractTarget | Additive) -> Figure:
+def positions(same: Arm, slow: Arm, budgets: tuple[int, int], target: AbstractTarget | Additive) -> Figure:
     """In the plane, the positions of the first repeat as lines over the shaded target, darker for heavier neurons."""
     x = np.linspace(0, 1, 201)
     grid = jnp.asarray(np.stack(np.meshgrid(x, x), axis=-1))
@@ -76,7 +72,7 @@ def positions(same: "Arm", slow: "Arm", budgets: tuple[int, int], target: Abstra
     return figure
 
 
-def functions(same: "Arm", slow: "Arm", budgets: tuple[int, int], target: AbstractTarget | Additive) -> Figure:
+def functions(same: Arm, slow: Arm, budgets: tuple[int, int], target: AbstractTarget | Additive) -> Figure:
     """In one dimension, the target and the networks of the first repeat, with their positions as dashes."""
     x = jnp.linspace(0, 1, 401)
     descent, flow = (_moments(same, slow, budgets, kind) for kind in ("descent", "flow"))
@@ -102,10 +98,10 @@ def functions(same: "Arm", slow: "Arm", budgets: tuple[int, int], target: Abstra
     return figure
 
 
-def _moments(same: "Arm", slow: "Arm", budgets: tuple[int, int], kind: str) -> list[tuple[str, ShallowNetwork]]:
+def _moments(same: Arm, slow: Arm, budgets: tuple[int, int], kind: str) -> list[tuple[str, ShallowNetwork]]:
     """The first repeat: its start, and the end of each arm."""
 
-    def network(arm: "Arm", steps: int) -> ShallowNetwork:
+    def network(arm: Arm, steps: int) -> ShallowNetwork:
         run: Trajectory = getattr(arm, kind)
         k = arm.at(steps)
         return ShallowNetwork(run.model.weights[0, k], run.model.positions[0, k], None, _activation(run))

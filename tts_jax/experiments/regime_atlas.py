@@ -4,16 +4,10 @@ import pathlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from .. import _checks as checks
 from ..dynamics import SGD, AbstractDynamics, GradientFlow
-from ..plot.style import STYLE, WIDTH, new_figure
 from ..sweeps import sweep
-from ..theory import probability_of_good_start
 from .base import Evidence, Finding, Report, Table, number
 from .staircase import AbstractStaircase
 
@@ -99,7 +93,7 @@ class RegimeAtlas(AbstractStaircase):
         sgds = run("sgd", sgd, end, self.sgd_epsilons, self.sgd_sizes, self.sgd_seeds)
         report("drawing", 0, 0)
         counts = self._counts(flows)
-        self._draw(flows, sgds, counts).savefig(folder / "atlas.png", dpi=200)
+        self._draw(flows, sgds, counts, folder / "atlas.png")
         return Evidence(
             figures=("atlas.png",),
             findings=self._findings(flows, sgds, counts),
@@ -160,44 +154,21 @@ class RegimeAtlas(AbstractStaircase):
         )
         return Table(("ε", *(f"{size} neurons" for size in runs.neurons.values)), rows, f"share converged, {title}")
 
-    def _draw(self, flows: "xarray.Dataset", sgds: "xarray.Dataset", counts: dict[str, int]) -> Figure:
-        with rc_context(STYLE):
-            figure = new_figure(WIDTH, 3.6)
-            ratio = [len(self.sizes), len(self.sgd_sizes)]
-            maps = figure.subplots(2, 2, width_ratios=ratio, height_ratios=[1, max(len(self.epsilons), 3)])
-            panels = (
-                (flows, f"gradient flow to τ = {self.slow_times[-1]:g}\n{self.seeds} starts a cell"),
-                (sgds, f"SGD, h = {self.step_size:g}, to τ = {self.sgd_slow_time:g}\n{self.sgd_seeds} starts a cell"),
-            )
-            for (above, axes), (runs, title) in zip(maps.T, panels, strict=True):
-                share = self.share(runs).sortby("epsilon")
-                theory = [probability_of_good_start(self.target, int(size)) for size in share.neurons]
-                _heat_map(above, np.array([theory]))
-                above.set_title(title)
-                above.set_xticks([])
-                above.set_yticks([0], ["2 in each\npiece"])
-                image = _heat_map(axes, share.values)
-                axes.set_xticks(range(share.neurons.size), [str(size) for size in share.neurons.values])
-                axes.set_yticks(range(share.epsilon.size), [f"{ratio:.2g}" for ratio in share.epsilon.values])
-                axes.set(xlabel="neurons", ylabel="ε")
-            figure.colorbar(image, ax=maps, label="share of starts that reach a global minimum", shrink=0.8)
-            failed = int((sgds.status != 0).sum())
-            figure.supxlabel(
-                "In the cells: per cent. Above: exact probability that every piece of the target holds two neurons.\n"
-                f"Flow: {counts['failed']} of {counts['runs']:,} runs failed, {counts['unsettled']} without success "
-                f"still fell by over {SETTLED:.0%} after τ = {self.slow_times[-2]:g}. "
-                f"SGD: {failed} of {sgds.status.size} failed.",
-                fontsize=7,
-            )
-        return figure
+    def _draw(
+        self, flows: "xarray.Dataset", sgds: "xarray.Dataset", counts: dict[str, int], file: pathlib.Path
+    ) -> None:
+        from .regime_atlas_figure import atlas
 
-
-def _heat_map(axes: Axes, shares: Float[np.ndarray, "rows columns"]):
-    """Percentages in their colours."""
-    image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-    for (row, column), share in np.ndenumerate(shares):
-        ink = "black" if share > 0.5 else "white"
-        axes.text(column, row, f"{100 * share:.0f}", color=ink, fontsize=6, ha="center", va="center")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return image
+        maps = {
+            f"gradient flow to τ = {self.slow_times[-1]:g}\n{self.seeds} starts a cell": self.share(flows),
+            f"SGD, h = {self.step_size:g}, to τ = {self.sgd_slow_time:g}\n{self.sgd_seeds} starts a cell": self.share(
+                sgds
+            ),
+        }
+        failed = int((sgds.status != 0).sum())
+        caption = (
+            f"Flow: {counts['failed']} of {counts['runs']:,} runs failed, {counts['unsettled']} without success "
+            f"still fell by over {SETTLED:.0%} after τ = {self.slow_times[-2]:g}. "
+            f"SGD: {failed} of {sgds.status.size} failed."
+        )
+        atlas(maps, self.target, caption).savefig(file, dpi=200)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import _checks as checks, plot
+from .. import _checks as checks
 from ..activations import SmoothStep
 from ..dynamics import TwoTimescaleLimit
 from ..dynamics.reduced import optimal_weights
@@ -31,6 +31,8 @@ class Notation(AbstractExperiment):
         return {"neurons": number(self.neurons), "η": number(self.eta)}
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
+        from .. import plot
+
         report("drawing", 0, 0)
         target = PiecewiseConstant(self.jumps, self.values)
         start = ShallowNetwork.init(jax.random.key(self.seed), self.neurons, SmoothStep(self.eta))
@@ -67,6 +69,8 @@ class ReducedSketch(AbstractExperiment):
         return {"neurons": number(self.neurons), "slow times": ", ".join(map(number, self.times))}
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
+        from .. import plot
+
         report("limit", 0, 0)
         target = PiecewiseConstant(self.jumps, self.values)
         start = ShallowNetwork.init(jax.random.key(self.seed), self.neurons, SmoothStep(0.01))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt
 
-from .. import _checks as checks, plot
+from .. import _checks as checks
 from ..activations import SmoothStep
 from ..dynamics import SGD
 from ..networks import ShallowNetwork
@@ -119,6 +119,8 @@ class VaryingEpsilon(AbstractStaircase):
         )
 
     def _draw(self, errors: Float[np.ndarray, "arm epsilon seed"], two_each: np.ndarray, folder: pathlib.Path) -> None:
+        from .. import plot
+
         groups = [f"ε = {number(epsilon)}" for epsilon in self.epsilons]
         figure = plot.boxes(
             {arm: dict(zip(groups, of_arm, strict=True)) for arm, of_arm in zip(ARMS, errors, strict=True)},
