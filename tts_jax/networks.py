@@ -1,7 +1,6 @@
 """Equinox models, and which of their leaves train."""
 
 import abc
-from typing import Self
 
 import equinox as eqx
 import jax
@@ -27,7 +26,7 @@ class AbstractTwoLayerNetwork(eqx.Module):
         """What the network is linear in (the bias first, where there is one), and the ravelled inner layer."""
 
     @abc.abstractmethod
-    def with_vectors(self, outer: Float[Array, " n"], inner: Float[Array, " m"]) -> Self:
+    def with_vectors(self, outer: Float[Array, " n"], inner: Float[Array, " m"]) -> "AbstractTwoLayerNetwork":
         """The network of the same shape with these `vectors`."""
 
 
