@@ -31,12 +31,11 @@ import report
 from flow_tables import DIFFRAX, DIFFRAX_QUADRATURE, OURS, POOLED, SOLVERS, TARGET_ERROR
 from scipy.integrate import odeint, solve_ivp
 from sksundae.cvode import CVODE
-from tts_jax.dynamics.ode import Integration, integrate
 
 import tts_jax as tts
-from tts_jax.dynamics import structured
-from tts_jax.dynamics.base import timescale_labels
-from tts_jax.dynamics.flow import equation
+from tts_jax.dynamics.base import Groups
+from tts_jax.dynamics.flow.equation import Choice, FlowEquation
+from tts_jax.dynamics.integration import Integration, integrate
 
 jax.config.update("jax_enable_x64", True)
 
@@ -55,7 +54,8 @@ REPEATED = 0.04
 
 def start(seed):
     """(bias, weights, positions), as drawn by the library; made without compiling anything twice."""
-    return np.asarray(structured.ravel(tts.ShallowNetwork.init(jax.random.key(seed), NEURONS, tts.SmoothStep(ETA))))
+    model = tts.ShallowNetwork.init(jax.random.key(seed), NEURONS, tts.SmoothStep(ETA))
+    return np.concatenate(model.vectors)
 
 
 # The solvers. Each maker returns `solve(epsilon, duration, y0, tolerance)`, which gives the state at the end (NaN on
@@ -68,7 +68,7 @@ def problem():
 
 def network(y):
     like = tts.ShallowNetwork(jnp.zeros((NEURONS, 1)), jnp.zeros((NEURONS, 1)), jnp.zeros(()), tts.SmoothStep(ETA))
-    return structured.unravel(y, like)
+    return like.with_vectors(y[: 1 + NEURONS], y[1 + NEURONS :])
 
 
 def simulate(epsilon, duration, y0, tolerance, solver=None):
@@ -353,7 +353,9 @@ def measure_pieces(turns, repeats):
     """Seconds of CPU time for each piece of a step, all in compiled loops, at one start."""
     y0, epsilon, shift = jnp.asarray(start(0)), 1e-2, jnp.asarray(1e3)
     model = network(y0)
-    field, _, args, _, solver, _ = equation(tts.GradientFlow(epsilon), model, problem(), timescale_labels(model, None))
+    flow = FlowEquation(jnp.asarray(epsilon), problem(), Groups.of(model), problem().structure(model))
+    equation = flow.initial_value_problem(Choice.ELIMINATED)
+    field, args, solver = equation.vector_field, equation.args, equation.solver
     factor, term = functools.partial(solver.linear.factor, field, 0.0), diffrax.ODETerm(field)
     factors = factor(y0, args, shift)
 
@@ -378,7 +380,8 @@ def measure_pieces(turns, repeats):
         return lambda: loop(np.array(y0), out, parameters(epsilon))
 
     how = Integration(1e-8, 1e-8, max_steps=2**17, adjoint=None)
-    decay = jax.jit(lambda y: integrate(field, y, args, jnp.ones(1), Decay(), how, jnp.asarray(1e-4), "Euler"))
+    by_decay = equation._replace(solver=Decay(), method="Euler", dt0=jnp.asarray(1e-4))
+    decay = jax.jit(lambda y: integrate(by_decay._replace(y0=y), jnp.ones(1), how))
     pieces = dict(
         velocity=in_xla(lambda y, factors: field(0.0, y, args)),
         solve=in_xla(lambda y, factors: solver.linear.solve(factors, y)),
@@ -389,7 +392,7 @@ def measure_pieces(turns, repeats):
         diffrax_step=lambda: jax.block_until_ready(decay(y0)),
     )
     counts = dict.fromkeys(pieces, turns)
-    *_, stats = pieces["diffrax_step"]()
+    stats = pieces["diffrax_step"]().stats
     counts["diffrax_step"] = int(stats.steps + stats.rejected)
     for run in pieces.values():
         run()

@@ -60,7 +60,7 @@ def compile_once() -> list[float]:
     import equinox as eqx
     import jax
 
-    module = importlib.import_module("tts_jax.sweep")
+    module = importlib.import_module("tts_jax.sweeps.run")
     programs, seconds = {}, []
 
     def compiled(*arguments):

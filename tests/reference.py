@@ -11,6 +11,9 @@ import pytest
 from scipy.integrate import quad_vec
 
 import tts_jax as tts
+from tts_jax.networks import trainable
+from tts_jax.problems import Structure
+from tts_jax.problems.base import risk_gradient
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "shared" / "reference"
 
@@ -183,6 +186,11 @@ def central_differences(f, x, step):
     """The derivative of `f` with respect to a vector, one row for each coordinate."""
     shifts = step * jnp.eye(len(x))
     return (jax.vmap(f)(x + shifts) - jax.vmap(f)(x - shifts)) / (2 * step)
+
+
+def gradient_by_autodiff(problem, model):
+    """Of the risk, whatever closed form the problem knows."""
+    return risk_gradient(problem, Structure(), *eqx.partition(model, trainable(model)))
 
 
 def close(got, want, tolerance=1e-13):

@@ -7,7 +7,7 @@ import pytest
 import reference
 
 import tts_jax as tts
-from tts_jax.problems import squared_error
+from tts_jax.problems.base import squared_error
 
 ETAS = np.array([4e-3, 0.05, 0.3, 0.9, 1.7])
 S = np.concatenate([np.linspace(-1.1, 1.1, 45), [-0.5, 0.5, 0.0, -1e-9, 1e-9, 40.0, -40.0]])

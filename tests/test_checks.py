@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from tts_jax import checks
+from tts_jax import _checks as checks
 
 NAN, INF = float("nan"), float("inf")
 

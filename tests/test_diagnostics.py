@@ -28,7 +28,7 @@ def test_the_window_arrives_then():
 
 
 def test_limit_of_small_epsilon_and_eta():
-    from tts_jax.dynamics.pair import hit_times as limit
+    from tts_jax.dynamics.limit.pair import hit_times as limit
 
     exact = limit(model(0.02).positions[:, 0], TARGET)
     errors = [

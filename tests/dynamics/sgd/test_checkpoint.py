@@ -13,14 +13,15 @@ import pytest
 import reference
 
 import tts_jax as tts
-from tts_jax.dynamics import checkpoint as files, sgd as module
+from tts_jax._fingerprint import fingerprint
+from tts_jax.dynamics.sgd import sgd as module
 
-CHUNK, STEPS = 512, (0, 700, 1024, 2600)
+STRETCH, STEPS = 512, (0, 700, 1024, 2600)
 RUN = """
 import os, signal, sys
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 import test_checkpoint
 
 dies_at = int(sys.argv[3])
@@ -43,19 +44,19 @@ def simulate(path=None, *, progress=None, h=1e-3, key=5, optimizer=None, steps=S
 
 
 def run(path=None, **options):
-    module.CHUNK = CHUNK
+    module.STRETCH = STRETCH
     return reference.states(simulate(path, **options))
 
 
 @pytest.fixture(autouse=True)
-def short_chunks(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", CHUNK)
+def short_stretches(monkeypatch):
+    monkeypatch.setattr(module, "STRETCH", STRETCH)
 
 
 @pytest.fixture(scope="module")
 def undisturbed():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", CHUNK)
+        patch.setattr(module, "STRETCH", STRETCH)
         return run(progress=lambda done, total: None)
 
 
@@ -64,7 +65,8 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path, undisturbed):
     path = tmp_path / "run"
 
     def process(dies_at):
-        arguments = [sys.executable, "-c", RUN, os.path.dirname(__file__), str(path), str(dies_at)]
+        folders = os.pathsep.join(os.path.dirname(module) for module in (__file__, reference.__file__))
+        arguments = [sys.executable, "-c", RUN, folders, str(path), str(dies_at)]
         return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
     killed = process(3)
@@ -78,7 +80,7 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path, undisturbed):
 
 
 def test_goes_on_from_the_last_boundary(tmp_path, undisturbed):
-    """Step boundaries are fixed: multiples of the chunk, and the end. A finished run is read, not computed anew."""
+    """Step boundaries are fixed: multiples of the stretch, and the end. A finished run is read, not computed anew."""
     path = tmp_path / "run"
 
     def interrupt(done, total):
@@ -148,8 +150,8 @@ def test_fingerprint_sees_what_functions_were_made_from():
         optax.adam(optax.linear_schedule(0.1, 0.0, 11)),
         (optax.sgd(0.1), optax.adam(0.1)),
     ]
-    digests = [files.fingerprint(optimizer) for optimizer in optimizers]
+    digests = [fingerprint(optimizer) for optimizer in optimizers]
     assert len(set(digests)) == len(digests)
-    assert files.fingerprint(optax.adam(0.1)) == digests[2]
+    assert fingerprint(optax.adam(0.1)) == digests[2]
     arrays = [jnp.zeros(2), jnp.ones(2), jnp.zeros((2, 1)), jnp.zeros(2, int), jax.random.key(0), jax.random.key(1)]
-    assert len({files.fingerprint([array]) for array in arrays}) == len(arrays)
+    assert len({fingerprint([array]) for array in arrays}) == len(arrays)

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import tts_jax as tts
-from tts_jax import grid
+from tts_jax.sweeps import grid
 
 PROBLEM = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
 TIMES = [0.0, 0.01, 0.02]
@@ -157,8 +157,8 @@ DEVICES = """
     import jax, numpy as np, re, sys
     jax.config.update("jax_enable_x64", True)
     import tts_jax as tts
-    from tts_jax import grid
-    from tts_jax.sweep import Starts, mesh_of, run_chunks, stack
+    from tts_jax.sweeps import grid
+    from tts_jax.sweeps.run import Starts, mesh_of, run_chunks, stack
     problem = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
     arms = {"SGD": (tts.SGD(0.1, 1e-2), 35), "flow": (tts.GradientFlow(0.1, rtol=1e-6, atol=1e-6), 3)}
     arm, seeds = arms[sys.argv[1]]

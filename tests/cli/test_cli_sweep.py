@@ -2,9 +2,9 @@
 
 import pytest
 from command_line import call
-from tts_jax.sweep_plots import convergence, risks_of
 
 import tts_jax as tts
+from tts_jax.sweeps.pictures import convergence, risks_of
 
 pytest.importorskip("zarr")
 

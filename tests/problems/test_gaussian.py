@@ -7,9 +7,9 @@ import pytest
 import reference
 from scipy.integrate import solve_ivp
 from scipy.special import erf
-from tts_jax.kernels import arc_cosine, arc_sine
 
 import tts_jax as tts
+from tts_jax.exact.kernels import arc_cosine, arc_sine
 
 ACTIVATIONS = [tts.ReLU(), tts.Erf()]
 

@@ -14,12 +14,12 @@ import reference
 import scipy.special
 from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
-from tts_jax.dynamics.matrix_free import FactoredFastBlock, spectral_radius
-from tts_jax.dynamics.structured import EliminatedWeights
 
 import tts_jax as tts
-from tts_jax.dynamics.base import timescale_labels
-from tts_jax.dynamics.flow import _is_mild, equation
+from tts_jax.dynamics.base import Groups
+from tts_jax.dynamics.flow.eliminated import EliminatedWeights
+from tts_jax.dynamics.flow.equation import Choice, FlowEquation
+from tts_jax.dynamics.flow.matrix_free import FactoredFastBlock, spectral_radius
 from tts_jax.networks import trainable
 from tts_jax.solvers import Rodas5P
 
@@ -201,11 +201,13 @@ def test_eliminated_weights_solve_the_shifted_system(bias):
     case = reference.small_case(bias=bias)
     hessian = reference.answer(case).hessian
     n = len(hessian)
+    model, problem = reference.build(case)
+    blocks = problem.structure(model).hessian(problem, model)
     y = jnp.concatenate([jnp.ravel(part) for part in case[3:] if part is not None])
     right = np.random.default_rng(0).normal(size=n)
 
     def solve(epsilon, shift):
-        linear = EliminatedWeights(lambda y, args: (jnp.asarray(epsilon), *reference.build(case)))
+        linear = EliminatedWeights(lambda y, args: (jnp.asarray(epsilon), blocks))
         return linear.solve(linear.factor(None, 0.0, y, None, jnp.asarray(shift)), jnp.asarray(right))
 
     for epsilon, shift in itertools.product([1.0, 1e-2, 1e-5], [1e2, 1e4, 1e6]):
@@ -320,11 +322,13 @@ def test_which_solver(perceptron):
     assert method(model, problem, slow=lambda m: m.weights) == "Rodas5P, dense Jacobian"
     wide = eqx.nn.MLP(1, "scalar", 171, 1, key=jax.random.key(0))
     assert method(wide, perceptron[1], slow=first_layer) == "Rodas5P, matrix-free"
-    labels = timescale_labels(wide, first_layer)
-    for epsilon, mild in ((1.0, True), (1e-7, False)):
-        flow = tts.GradientFlow(epsilon, slow=first_layer)
-        assert _is_mild(flow, wide, perceptron[1], labels, jnp.asarray(1.0)) == mild
-        assert equation(flow, wide, perceptron[1], labels, mild).method == ("Tsit5" if mild else "Rodas5P, matrix-free")
+    problem = perceptron[1]
+    for epsilon, choice in ((1.0, Choice.EXPLICIT), (1e-7, Choice.MATRIX_FREE)):
+        groups = Groups.of(wide, first_layer)
+        equation = FlowEquation(jnp.asarray(epsilon), problem, groups, problem.structure(wide))
+        assert equation.choose(jnp.asarray(1.0)) is choice
+        method_in_words = "Tsit5" if choice is Choice.EXPLICIT else "Rodas5P, matrix-free"
+        assert equation.initial_value_problem(choice).method == method_in_words
 
 
 # Without a matrix.

@@ -9,8 +9,6 @@ from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
 
 import tts_jax as tts
-from tts_jax.networks import linear_weights
-from tts_jax.problems import AbstractProblem
 
 STAIRS = tts.PiecewiseConstant([0.3, 0.5, 0.7], [0, 1, 2, 3])
 RAMPS = tts.PiecewiseLinear([0.3, 0.5, 0.7], [1.0, -2.0, 3.0])
@@ -66,10 +64,10 @@ def test_additive_risk_and_its_derivatives(activation, components, bias):
     assert risk == pytest.approx(float(want), abs=1e-12)
     if isinstance(activation, tts.Heaviside):  # no normal equations, and no derivative by positions of the nodes
         return
-    a, (gram, cross, square) = linear_weights(model), equations
+    a, (gram, cross, square) = model.vectors[0], equations
     assert gram.shape == (10 + bias, 10 + bias)
     assert a @ gram @ a - 2 * cross @ a + square == pytest.approx(float(want), abs=1e-12)
-    np.testing.assert_allclose(linear_weights(d), 2 * (gram @ a - cross), atol=1e-12)
+    np.testing.assert_allclose(d.vectors[0], 2 * (gram @ a - cross), atol=1e-12)
     d_square = reference.quick_jit(jax.grad(lambda u: weights @ (_network(model, u, x) - target(x)) ** 2))
     np.testing.assert_allclose(d.positions, d_square(model.positions), atol=1e-11)
 
@@ -92,7 +90,7 @@ def test_hessian_is_the_derivative_of_the_gradient(components, bias):
         return ravel_pytree((d.bias, d.weights, d.positions))[0]
 
     want = reference.quick_jit(lambda flat: reference.central_differences(gradient, flat, 1e-5))(flat)
-    d_aa, d_au, d_uu = reference.quick_jit(problem.hessian)(model)
+    d_aa, d_au, d_uu = reference.quick_jit(lambda m: problem.structure(m).hessian(problem, m))(model)
     np.testing.assert_allclose(np.block([[d_aa, d_au], [d_au.T, d_uu]]), want, atol=1e-7)
 
 
@@ -208,7 +206,7 @@ def test_flow_against_scipy(activation, components, method):
     @jax.jit
     def velocity(tau, y):
         a, u = y.reshape(2, 3, 2)
-        d = AbstractProblem.gradient(problem, tts.ShallowNetwork(a, u, None, activation))
+        d = reference.gradient_by_autodiff(problem, tts.ShallowNetwork(a, u, None, activation))
         return -jnp.concatenate([d.weights.ravel() / epsilon, d.positions.ravel()])
 
     start = np.concatenate([np.ravel(model.weights), np.ravel(model.positions)])

@@ -8,11 +8,12 @@ import numpy as np
 import optax
 import pytest
 import reference
-from tts_jax.dynamics.stream import steps_in_block
 
 import tts_jax as tts
-from tts_jax.dynamics import sgd as module
-from tts_jax.problems import AbstractProblem
+from tts_jax.dynamics.sgd import sgd as module
+from tts_jax.dynamics.sgd.stream import steps_in_block
+from tts_jax.problems import AbstractProblem, Structure
+from tts_jax.problems.base import squared_error
 
 EPSILONS = ("1", "0.01", "2e-05")
 H = 1e-3
@@ -352,7 +353,7 @@ def test_lanes_do_not_share_samples(stream, lanes):
 
 def test_progress_changes_nothing(stream, monkeypatch):
     """But for rounding: it is another program. It is told of no more than 700 steps at a time, up to the last."""
-    monkeypatch.setattr(module, "CHUNK", 700)
+    monkeypatch.setattr(module, "STRETCH", 700)
     seen = []
     reported = stream_run([0, 100, 1024, STEPS], progress=lambda done, total: seen.append((done, total)))
     np.testing.assert_allclose(reference.states(reported), reference.states(stream), rtol=0, atol=1e-12)
@@ -379,11 +380,19 @@ def test_samples_of_a_block(batch_size):
             self.sizes.append(n)
             return jnp.full((n, 1), 0.5), jnp.ones(n)
 
+        def loss(self, model, x, y):
+            return squared_error(model, x, y)
+
+        @property
+        def rows(self):
+            return None
+
         def check(self, model):
             del model
 
-        def normal_equations(self, model):
-            raise NotImplementedError
+        def structure(self, model):
+            del model
+            return Structure()
 
     sizes = []
     dynamics, key = tts.SGD(0.01, H, batch_size=batch_size), jax.random.key(0)

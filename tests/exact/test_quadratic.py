@@ -11,8 +11,7 @@ import reference
 from jax.flatten_util import ravel_pytree
 
 import tts_jax as tts
-from tts_jax import quadratic
-from tts_jax.networks import linear_weights
+from tts_jax.exact import quadratic
 
 ETAS = (4e-3, 0.05, 0.3, 0.9, 1.7)
 NEURONS = 8
@@ -74,8 +73,7 @@ def gradient(case):
 
 def hessian(case):
     model, problem = reference.build(case)
-    a, u = linear_weights(model), model.positions[:, 0]
-    d_aa, d_au, d_uu = quadratic.hessian(model.activation, problem.target, a, u)
+    d_aa, d_au, d_uu = quadratic.hessian(model.activation, problem.target, *model.vectors)
     return jnp.block([[d_aa, d_au], [d_au.T, d_uu]])
 
 

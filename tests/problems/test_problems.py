@@ -15,8 +15,7 @@ from scipy.stats import kstest
 
 import tts_jax as tts
 from tts_jax.activations import AbstractActivation
-from tts_jax.networks import linear_weights
-from tts_jax.problems import AbstractProblem, squared_error
+from tts_jax.problems.base import squared_error
 
 
 def plain_case(**options):
@@ -115,7 +114,7 @@ def test_gradient_is_a_direction_that_equinox_can_apply():
     risk, gradient = (reference.quick_jit(lambda model, f=f: f(model)) for f in (problem.risk, problem.gradient))
     d = gradient(model)
     assert d.activation.eta is None
-    autodiff = eqx.filter_eval_shape(lambda model: AbstractProblem.gradient(problem, model), model)
+    autodiff = eqx.filter_eval_shape(lambda model: reference.gradient_by_autodiff(problem, model), model)
     assert jax.tree.map(jnp.shape, (autodiff.weights, autodiff.positions)) == ((8, 1), (8, 1))
     downhill = eqx.apply_updates(model, jax.tree.map(lambda leaf: -1e-4 * leaf, d))
     assert downhill.activation.eta == model.activation.eta
@@ -277,7 +276,7 @@ def test_normal_equations_of_data_are_its_risk(bias, outputs):
     model = tts.ShallowNetwork.init(jax.random.key(0), 5, tts.SmoothStep(0.3), dimension=2, weight_range=3, bias=bias)
     problem = tts.Dataset(x, y)
     (gram, cross, square), risk = reference.quick_jit(lambda m: (problem.normal_equations(m), problem.risk(m)))(model)
-    a = linear_weights(model)
+    a = model.vectors[0]
     assert gram.shape == (10 + bias, 10 + bias)
     assert a @ gram @ a - 2 * cross @ a + square == pytest.approx(float(risk), abs=1e-12)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from reference import load, paper_target, quick_jit, refuses
 from scipy.integrate import quad, solve_ivp
-from tts_jax.dynamics.pair import has_closed_form, hit_times, pair_positions
-from tts_jax.quadratic import gradient, normal_equations
 
 import tts_jax as tts
+from tts_jax.dynamics.limit.pair import has_closed_form, hit_times, pair_positions
+from tts_jax.exact.quadratic import gradient, normal_equations
 
 
 def network(positions) -> tts.ShallowNetwork:

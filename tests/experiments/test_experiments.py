@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from tts_jax.provenance import Provenance
 
-from tts_jax import experiments, store
+from tts_jax import experiments
+from tts_jax._provenance import Provenance
 from tts_jax.distance import distance
-from tts_jax.dynamics import sgd
+from tts_jax.dynamics.sgd import sgd
+from tts_jax.sweeps import store
 from tts_jax.trajectory import over_time
 
 SMALL = {"step_size": 1e-2, "saves": 6, "panels": (0.0, 0.035), "frame_every": 4}
@@ -98,7 +99,7 @@ def test_what_cannot_be_run_is_refused(name, profile, changes, message):
 
 
 def test_an_interrupted_run_goes_on(outcome, monkeypatch, tmp_path):
-    monkeypatch.setattr(sgd, "CHUNK", 2**16)
+    monkeypatch.setattr(sgd, "STRETCH", 2**16)
     small, seen = experiments.preset("two-timescale", **SMALL), []
 
     def interrupt(phase, done, total):
@@ -225,7 +226,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, re
 
 
 def test_provenance_outside_a_repository_has_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setattr("tts_jax.provenance.__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setattr("tts_jax._provenance.__file__", str(tmp_path / "_provenance.py"))
     assert Provenance.here().commit is None
 
 

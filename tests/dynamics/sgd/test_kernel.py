@@ -11,10 +11,10 @@ import reference
 from jax.experimental import pallas as pl
 
 import tts_jax as tts
-from tts_jax.dynamics import gpu
+from tts_jax.dynamics.sgd import kernel
 
 ONE_LAUNCH = "SGD, one launch for many steps"
-LANES = gpu.THREADS + 2  # more than one program
+LANES = kernel.THREADS + 2  # more than one program
 
 
 def interpreted(body, outputs, programs):
@@ -30,13 +30,13 @@ def pretend(monkeypatch):
 
     def become(launch):
         jax.clear_caches()
-        gpu.works.cache_clear()
+        kernel.works.cache_clear()
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-        monkeypatch.setattr(gpu, "launch", launch)
+        monkeypatch.setattr(kernel, "launch", launch)
 
     yield become
     monkeypatch.undo()
-    gpu.works.cache_clear()
+    kernel.works.cache_clear()
     jax.clear_caches()
 
 
@@ -111,7 +111,7 @@ def test_32_bit_carries_what_rounding_drops(pretend):
 def test_a_machine_that_cannot_keeps_to_the_loop(pretend):
     key = jax.random.key(1)
     want = reference.quick(lambda: simulate(key))
-    pretend(gpu.launch)
+    pretend(kernel.launch)
     with pytest.warns(UserWarning, match=r"launches every step by itself.*\(ValueError: Only interpret mode"):
         got = reference.quick(lambda: simulate(key))
     assert got.stats.method == "SGD"
@@ -130,7 +130,7 @@ def test_a_machine_that_errs_keeps_to_the_loop(pretend):
 
     pretend(wrong)
     with pytest.warns(UserWarning, match=r"launches every step by itself.*\(results off by \d\.\de-12"):
-        assert not gpu.works("float64", 20, 1)
+        assert not kernel.works("float64", 20, 1)
 
 
 @pytest.mark.parametrize("options", [{"optimizer": optax.sgd(1e-3)}, {"batch_size": 20}], ids=["Optax", "large batch"])
@@ -143,7 +143,7 @@ def test_what_the_kernel_has_no_room_for_keeps_to_the_loop(pretend, options):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_lowers_for_cuda(dtype):
     """By the compiler that JAX has for the GPUs of today, which needs none for this."""
-    few_steps = jax.jit(gpu.error_in_a_few_steps, static_argnums=(0, 1, 2)).trace(dtype, 20, 2)
+    few_steps = jax.jit(kernel.error_in_a_few_steps, static_argnums=(0, 1, 2)).trace(dtype, 20, 2)
     assert "mosaic_gpu" in few_steps.lower(lowering_platforms=("cuda",)).as_text()
 
 
@@ -154,7 +154,7 @@ def test_a_few_steps_in_the_interpreter_of_the_gpu(monkeypatch):
 
     params = interpreter.InterpretGPUParams(detect_races=True)
     monkeypatch.setattr(mosaic_gpu, "kernel", functools.partial(mosaic_gpu.kernel, interpret=params))
-    assert gpu.error_in_a_few_steps("float64", 3, 2) < 1e-14
+    assert kernel.error_in_a_few_steps("float64", 3, 2) < 1e-14
     assert not interpreter.get_races().races_found
 
 
