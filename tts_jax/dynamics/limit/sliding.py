@@ -38,11 +38,10 @@ def integrate(
     x = parked(start)[order]
     levels = (target.values - target.values[0]) / span
     mode = _Mode(target.jumps, levels, *_sides(target.jumps, x), acts(x), Cluster.of(x, x))
-    from_left, from_right = mode.pull(x)
     state = _State(
         time=jnp.zeros_like(span),
         positions=x,
-        mode=mode.released(x, from_left + from_right >= 0),
+        mode=mode.released(x, mode.starts_right(x)),
         saved=jnp.where(times[:, None] > 0, jnp.nan, x),
         events=jnp.zeros((), int),
         failed=jnp.asarray(False),
@@ -121,6 +120,12 @@ class _Mode(eqx.Module):
         here, there = self.levels[self.left], self.levels[self.right]
         return (c_left - c_right) * (2 * here - c_left - c_right), (c_left - c_right) * (2 * there - c_left - c_right)
 
+    def starts_right(self, x: Float[Array, " m"]) -> Bool[Array, " m"]:
+        """Whether the sum of both pulls points right, or is 0 to the rounding of the fits: of sums of order 1."""
+        c_left, c_right = self.fits(x)
+        excess = self.levels[self.left] + self.levels[self.right] - (c_left + c_right)
+        return jnp.where(c_left >= c_right, excess, -excess) >= -_tolerance(x)
+
     def velocity(self, t, y, args) -> Float[Array, " m"]:
         return jnp.where(self.moving, self.pull(y)[0] / self.cluster.size, 0.0)
 
@@ -136,7 +141,7 @@ class _Mode(eqx.Module):
 
         Where the weight of a stuck neuron changes its sign, both sides begin to pull at once. At a finite width it lags
         behind the point of its window where the smoothed target equals the mean of the two fits, and which now repels
-        it: so it leaves against the drift of that point.
+        it: so it leaves against the drift of that point, and to the right where that is 0 to rounding.
         """
         lower, upper = self.room
         crossed = self.moving & ((x < lower) | (x > upper))
@@ -146,7 +151,9 @@ class _Mode(eqx.Module):
         mode = _Mode(self.jumps, self.levels, left, right, self.acting, Cluster.of(x, x))
         _, (drift_left, drift_right) = jax.jvp(mode.fits, (x,), (mode.velocity(None, x, None),))
         rises = self.levels[right] > self.levels[left]
-        return x, mode.released(x, rises == (drift_left + drift_right < 0))
+        drift = jnp.where(rises, 1.0, -1.0) * (drift_left + drift_right)
+        leaves_left = drift > _tolerance(x) * (jnp.abs(drift_left) + jnp.abs(drift_right))
+        return x, mode.released(x, ~leaves_left)
 
     def released(self, x: Float[Array, " m"], prefer_right: Bool[Array, " m"]) -> "_Mode":
         from_left, from_right = self.pull(x)
