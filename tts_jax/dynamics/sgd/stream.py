@@ -76,7 +76,7 @@ class Epochs(AbstractStream):
             raise ValueError(
                 f"reshuffle=True goes through the rows of a Dataset, got {type(problem).__name__}: leave it out"
             )
-        if steps is not None and steps[-1] * batch_size >= 2**31 and not jax.config.read("jax_enable_x64"):
+        if steps is not None and int(steps[-1]) * batch_size >= 2**31 and not jax.config.read("jax_enable_x64"):
             raise ValueError(
                 f"{steps[-1]} steps of batch_size={batch_size} are more samples than 32-bit integers count: "
                 'call jax.config.update("jax_enable_x64", True)'
