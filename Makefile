@@ -29,7 +29,7 @@ browser:
 	  echo 'no Chromium, and it cannot be installed here: the test that needs it skips'
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1
 
 lint: setup
 	$(BIN)/ruff check .
