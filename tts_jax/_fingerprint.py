@@ -55,7 +55,7 @@ def _add(digest: Any, item: Any, seen: dict[int, tuple[int, Any]]) -> None:
     if isinstance(item, np.ndarray | np.generic | Array):
         array = np.asarray(item)
         digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    elif isinstance(item, bool | int | float | complex | str | bytes | type(None)):
+    elif isinstance(item, bool | int | float | complex | str | bytes | range | slice | type(None)):
         digest.update(repr(item).encode())
     elif id(item) in seen:
         digest.update(f"{seen[id(item)][0]}".encode())
@@ -73,6 +73,8 @@ def _parts_of(item: Any) -> list[Any]:
         return [part for pair in item.items() for part in pair]
     if isinstance(item, list | tuple):
         return list(item)
+    if isinstance(item, set | frozenset):
+        return sorted(item, key=repr)
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
         return [part for field in dataclasses.fields(item) for part in (field.name, getattr(item, field.name, None))]
     if isinstance(item, types.CodeType):
@@ -83,8 +85,8 @@ def _parts_of(item: Any) -> list[Any]:
         cells = [cell.cell_contents for cell in item.__closure__ or ()]
         name = f"{item.__module__}.{item.__qualname__}"
         return [name, item.__code__, cells, item.__defaults__, item.__kwdefaults__, _globals_of(item)]
-    if hasattr(item, "__qualname__"):
-        return [f"{item.__module__}.{item.__qualname__}"]
+    if hasattr(item, "__qualname__"):  # a class, a built-in, or what JAX has wrapped
+        return [f"{item.__module__}.{item.__qualname__}", getattr(item, "__wrapped__", None)]
     return [part for pair in getattr(item, "__dict__", {}).items() for part in pair]
 
 
