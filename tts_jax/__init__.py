@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     )
 
 MODULES = "diagnostics", "dynamics", "experiments", "plot", "problems", "solvers", "sweeps", "theory"
-"""Imported when they are first asked for: `plot` and `experiments` bring Matplotlib with them."""
+"""Imported when they are first asked for: `plot` brings Matplotlib with it."""
 
 NOUNS = (
     "SGD",
