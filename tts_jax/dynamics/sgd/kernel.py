@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
 from ..._fingerprint import MadeFrom
@@ -83,6 +82,8 @@ def block(
     The lanes are the last axis of each array in `state`. In `descent`, `start` and `end`, what differs between runs has
     them as its only axis.
     """
+    from jax.experimental import pallas as pl
+
     lanes = state.params.weights.shape[-1]
     programs = -(-lanes // THREADS)
 
