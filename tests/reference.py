@@ -15,15 +15,12 @@ from tts_jax.networks import trainable
 from tts_jax.problems import Structure
 from tts_jax.problems.base import risk_gradient
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "shared" / "reference"
+FOLDER = pathlib.Path(__file__).parent / "data"
 
 
 def load(name: str) -> dict[str, np.ndarray]:
-    """The arrays of `../shared/reference/NAME.npz`; skips the test where the folder is absent."""
-    path = FOLDER / f"{name}.npz"
-    if not path.exists():
-        pytest.skip(f"{path} is absent")
-    with np.load(path) as arrays:
+    """The arrays of `data/NAME.npz`; `data/README.md` says how they were computed."""
+    with np.load(FOLDER / f"{name}.npz") as arrays:
         return dict(arrays)
 
 

@@ -58,6 +58,8 @@ def test_reference_trajectories(seed, epsilon):
     """51 times each; the reference is LSODA at rtol 1e-11, itself good to 7e-7 at worst."""
     stored = reference.load("flow")
     want = {name: stored[f"seed{seed}_eps{epsilon}_{name}"] for name in ("bias", "weights", "positions", "slow_time")}
+    np.testing.assert_allclose(want["slow_time"], np.linspace(0, PAPER_TIMES[epsilon], 51), rtol=1e-14)
+    np.testing.assert_array_equal(want["positions"][0], np.sort(np.random.RandomState(seed).uniform(size=20)))
     got = paper_flow(float(epsilon), want["positions"][0], want["slow_time"])
     assert got.status == tts.Status.SUCCESSFUL
     for name, value in (("bias", got.model.bias), ("weights", got.model.weights), ("positions", got.model.positions)):
@@ -65,21 +67,6 @@ def test_reference_trajectories(seed, epsilon):
     assert np.diff(got.risk).max() < DECAY
     assert got.stats.method == "Rodas5P, closed-form Hessian"
     assert got.stats.steps < 1500
-
-
-REFERENCE_NUMBERS = {  # bias, weight 12 and position 12, each at times 5 and 50
-    "1": [[0.321639652, 0.347084878], [-0.043824741, -0.415267839], [0.578261358, 0.650343876]],
-    "0.01": [[0.51837867, 0.542074084], [-0.877436569, -0.91434934], [0.650010978, 0.649999767]],
-    "2e-05": [[0.982357602, 0.999999992], [-0.274820434, 0.002120202], [0.599289341, 0.599377047]],
-}
-
-
-@pytest.mark.parametrize("epsilon", PAPER_TIMES)
-def test_reference_numbers(seed_42, epsilon):
-    """A few of the same numbers, for where the folder is absent."""
-    got = paper_flow(float(epsilon), seed_42, np.linspace(0, PAPER_TIMES[epsilon], 51))
-    numbers = reference.states(got)[:, [0, 13, 33]][[5, 50]].T
-    assert reference.largest_difference(numbers, REFERENCE_NUMBERS[epsilon]) < 2e-6
 
 
 def test_tiny_epsilon(seed_42):
