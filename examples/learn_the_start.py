@@ -1,9 +1,10 @@
 """Which start should training have had? Gradients through the whole flow, and Optax, find out.
 
 Training stops before the neurons have reached the jumps of the target. Adam moves the start positions down the
-gradient of the risk at the end of training. Writes `docs/learn-the-start.png`.
+gradient of the risk at the end of training. Writes `out/learn-the-start.png`, or where `--out` says.
 """
 
+import argparse
 import pathlib
 
 import equinox as eqx
@@ -16,6 +17,11 @@ from matplotlib.figure import Figure
 import tts_jax as tts
 
 jax.config.update("jax_enable_x64", True)
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--iterations", type=int, default=100, help="of Adam (default: 100)")
+parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out", "learn-the-start.png"), help="the picture")
+options = parser.parse_args()
 
 target = tts.PiecewiseConstant(jumps=[0.3, 0.5, 0.8], values=[1, 4, 2, 3])
 problem = tts.Regression(target)
@@ -38,7 +44,7 @@ def improve(positions, state):
 
 adam = optax.adam(0.01)
 state, risks, path = adam.init(positions), [], [positions]
-for _ in range(100):
+for _ in range(options.iterations):
     positions, state, risk = improve(positions, state)
     risks.append(float(risk))
     path.append(positions)
@@ -58,5 +64,6 @@ for label, u, colour in (("from the given start", path[0], "#D55E00"), ("from th
     right.plot(x, jax.vmap(train(u).at(-1))(x), color=colour, label=label)
 right.set(xlabel="input x", ylabel="network after training", ylim=(0, 6))
 right.legend(frameon=False, fontsize=7, loc="upper left")
-figure.savefig(pathlib.Path(__file__).parents[1] / "docs" / "learn-the-start.png", dpi=150)
+options.out.parent.mkdir(parents=True, exist_ok=True)
+figure.savefig(options.out, dpi=150)
 print(f"risk at the end of training: {risks[0]:.4f} from the given start, {risks[-1]:.4f} from the learned one")
