@@ -92,11 +92,12 @@ class SmoothStep(AbstractActivation):
 
         Not for automatic differentiation, which takes `abs` to be flat at 0.
         """
-        s = z * (1 / self.eta)
+        rate = jax.lax.broadcast_to_rank(1 / self.eta, z.ndim)
+        s = z * rate
         reach = 0.5 - jnp.abs(s)
         window = jnp.where(reach < 0, 0.0, reach)
         slope = jnp.where(reach >= 0, 1.0, 0.0).astype(s.dtype) if self.surrogate == "box" else _slope_of(window)
-        return _value_of(s, window), slope * (1 / self.eta)
+        return _value_of(s, window), slope * rate
 
     @override
     def kinks(self, positions: Float[Array, " m"]) -> Float[Array, " k"]:

@@ -95,7 +95,7 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         return ShallowNetwork(weights.reshape(shape), inner.reshape(shape), bias, self.activation)
 
     def __call__(self, x: Float[Array, " d"] | Float[Array, ""]) -> Float[Array, ""]:
-        output = jnp.sum(self.weights * self.activation(x - self.positions))
+        output = jnp.sum(self.weights * self.activation(jax.lax.broadcast_to_rank(x, 2) - self.positions))
         return output if self.bias is None else self.bias + output
 
 

@@ -133,7 +133,8 @@ class PiecewiseLinear(AbstractTarget):
 
     @override
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return self.intercept + jnp.maximum(x[..., None] - self.knots, 0.0) @ self.slopes
+        knots = jax.lax.broadcast_to_rank(self.knots, x.ndim + 1)
+        return self.intercept + jnp.maximum(x[..., None] - knots, 0.0) @ self.slopes
 
 
 class Additive(eqx.Module):
@@ -229,7 +230,8 @@ class NetworkTarget(AbstractTarget):
 
     @override
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return self.bias + self.activation(x[..., None] - self.positions) @ self.weights
+        positions = jax.lax.broadcast_to_rank(self.positions, x.ndim + 1)
+        return self.bias + self.activation(x[..., None] - positions) @ self.weights
 
 
 def teacher(network: ShallowNetwork) -> AbstractTarget | Additive:
