@@ -45,7 +45,7 @@ def risk(model: ShallowNetwork, components: Components) -> Float[Array, ""]:
     bias = jnp.zeros_like(model.weights[0, 0]) if model.bias is None else model.bias
 
     def residual(target, a, u):
-        return lambda x: model.activation(x[:, None] - u) @ a - target(x)
+        return lambda x: model.activation(x[:, None] - u[None]) @ a - target(x)
 
     if len(components) == 1:
         alone = residual(components[0], model.weights[:, 0], model.positions[:, 0])
@@ -70,10 +70,10 @@ def normal_equations(model: ShallowNetwork, components: Components) -> NormalEqu
             activation, (constant,) = steps
             return quadratic.normal_equations(activation, constant, u, bias=bias)
         x, weights = rule(*_pieces(model.activation, target, u))
-        features = model.activation(x[:, None] - u)
+        features = model.activation(x[:, None] - u[None])
         if bias:
             features = jnp.concatenate([jnp.ones_like(features[:, :1]), features], axis=1)
-        y, weighted = target(x), features.T * weights
+        y, weighted = target(x), features.T * weights[None]
         return NormalEquations(weighted @ features, weighted @ y, weights @ y**2)
 
     if len(components) == 1:
@@ -82,9 +82,9 @@ def normal_equations(model: ShallowNetwork, components: Components) -> NormalEqu
     features, targets = gram[:, 0, 1:].T, cross[:, 0]  # means
     target = jnp.sum(targets)
     coordinate = jnp.arange(len(components))
-    pairs = features[:, :, None, None] * features
+    pairs = features[:, :, None, None] * features[None, None]
     pairs = pairs.at[:, coordinate, :, coordinate].set(gram[:, 1:, 1:]).reshape(features.size, features.size)
-    labels = (cross[:, 1:].T + features * (target - targets)).ravel()
+    labels = (cross[:, 1:].T + features * (target - targets)[None]).ravel()
     square = jnp.sum(square - targets**2) + target**2
     if not has_bias:
         return NormalEquations(pairs, labels, square)
@@ -120,7 +120,7 @@ def hessian(model: ShallowNetwork, activation: SmoothStep, targets: tuple[Piecew
     mean_a, mean_u = blocks.d_aa[:, 0, 1:].T, blocks.d_au[:, 0].T  # twice the derivatives of the mean residual
 
     def coupled(mean_p, mean_q, own):
-        pairs = 0.5 * mean_p[:, :, None, None] * mean_q
+        pairs = 0.5 * mean_p[:, :, None, None] * mean_q[None, None]
         return pairs.at[:, coordinate, :, coordinate].set(own).reshape(m * d, m * d)
 
     d_aa = coupled(mean_a, mean_a, blocks.d_aa[:, 1:, 1:])

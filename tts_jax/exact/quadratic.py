@@ -62,8 +62,8 @@ def hessian(
     cross = _cross(activation, target, u)
     gram, d_p, d_pq, slope, bend = _over_pairs(activation, u, terms, a)
     diagonal = jnp.eye(len(u), dtype=u.dtype)
-    d_au = 2 * (a * d_p + diagonal * (slope - cross.d_u))
-    d_uu = 2 * a * (a[:, None] * d_pq + diagonal * (bend - cross.d_uu))
+    d_au = 2 * (a[None] * d_p + diagonal * (slope - cross.d_u)[None])
+    d_uu = 2 * a[None] * (a[:, None] * d_pq + diagonal * (bend - cross.d_uu)[None])
     first = len(a) - len(positions)
     return Hessian(2 * gram, d_au[:, first:], d_uu[first:, first:])
 
@@ -76,7 +76,7 @@ def _with_bias(activation: SmoothStep, positions: Float[Array, " m"], n: int) ->
 def _cross(activation: SmoothStep, target: PiecewiseConstant, u: Float[Array, " n"]) -> Integral:
     """The product of each neuron with the target."""
     mean = activation.tail(jnp.zeros_like(activation.eta), u)
-    tails = activation.tail(target.jumps[:, None], u)
+    tails = activation.tail(target.jumps[:, None], u[None])
     return Integral(*(target.values[0] * part + target.heights @ tail for part, tail in zip(mean, tails, strict=True)))
 
 
@@ -93,15 +93,15 @@ def _over_pairs(activation: SmoothStep, u: Float[Array, " n"], terms: Callable[.
 
     def few(u, *vectors):
         rank = cut.astype(u.dtype) @ np.triu(np.ones((len(u), len(u)), u.dtype))
-        picked = ((rank == np.arange(1, FEW + 1, dtype=u.dtype)[:, None]) & cut).astype(u.dtype)
+        picked = ((rank[None] == np.arange(1, FEW + 1, dtype=u.dtype)[:, None]) & cut[None]).astype(u.dtype)
         edge = picked @ u
-        part = terms(activation.cut_overlap(edge, edge[:, None]), *(picked @ vector for vector in vectors))
+        part = terms(activation.cut_overlap(edge[None], edge[:, None]), *(picked @ vector for vector in vectors))
         return jax.tree.map(lambda x: (x if x.ndim == 1 else picked.T @ x) @ picked, part)
 
     def many(u, *vectors):
-        return terms(activation.cut_overlap(u, u[:, None]), *vectors)
+        return terms(activation.cut_overlap(u[None], u[:, None]), *vectors)
 
-    inside = terms(activation.overlap(u, u[:, None], cut=False), *vectors)
+    inside = terms(activation.overlap(u[None], u[:, None], cut=False), *vectors)
     kinds = (none, few, many) if len(u) > FEW else (none, many)
     limits = np.array([0, FEW])[: len(kinds) - 1]
     # Without a checkpoint, reverse mode would carry the intermediate matrices of all branches.

@@ -13,8 +13,8 @@ def rule(kinks: Float[Array, " k"], degree: int) -> tuple[Float[Array, " n"], Fl
     edges = jnp.sort(jnp.pad(jnp.clip(kinks, 0.0, 1.0), 1, constant_values=(0.0, 1.0)))
     nodes, weights = np.polynomial.legendre.leggauss(degree + 1)
     width = jnp.diff(edges)[:, None]
-    x = edges[:-1, None] + width * jnp.asarray((nodes + 1) / 2, edges.dtype)
-    return x.ravel(), (width * jnp.asarray(weights / 2, edges.dtype)).ravel()
+    x = edges[:-1, None] + width * jnp.asarray((nodes + 1) / 2, edges.dtype)[None]
+    return x.ravel(), (width * jnp.asarray(weights / 2, edges.dtype)[None]).ravel()
 
 
 def mean_square(

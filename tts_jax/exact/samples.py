@@ -24,11 +24,12 @@ def of_arrays(
     factor: float,
 ) -> ShallowNetwork:
     """With `factor` in place of 2. Weights and positions have shape (neurons, 1, runs)."""
-    value, slope = activation.value_and_slope(x - params.positions)
+    value, slope = activation.value_and_slope(x[None, None] - params.positions)
     # Within the sum, not after it: otherwise the CPU backend of XLA computes it anew for each leaf.
     offset = (-y if params.bias is None else params.bias - y) / len(value)
-    pull = factor * jnp.sum(params.weights * value + offset, axis=(0, 1))
+    pull = factor * jnp.sum(params.weights * value + offset[None, None], axis=(0, 1))
     bias = None if params.bias is None else pull
+    pull = pull[None, None]
     return _with_leaves(params, pull * value, -pull * (params.weights * slope), bias)
 
 
