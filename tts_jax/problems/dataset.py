@@ -84,7 +84,7 @@ class Dataset(AbstractProblem):
 
 
 def _normal_equations(problem: Dataset, model: ShallowNetwork) -> NormalEquations:
-    features = jax.vmap(lambda x: model.activation(x - model.positions).ravel())(problem.x)
+    features = jax.vmap(lambda x: model.activation(x[None] - model.positions).ravel())(problem.x)
     if model.bias is not None:
         features = jnp.concatenate([jnp.ones_like(features[:, :1]), features], axis=1)
     n = len(problem.x)

@@ -80,7 +80,7 @@ def _gradient(problem: NormDataset, model: ShallowNetwork) -> ShallowNetwork:
 
     def add(sums, block):
         x, y, counted = block
-        z = (x - model.positions[:, :, None]).reshape(a.size, AT_ONCE)
+        z = (x[None] - model.positions[:, :, None]).reshape(a.size, AT_ONCE)
         features, slopes = jax.jvp(model.activation, (z,), (jnp.ones_like(z),))
         output = a @ features if model.bias is None else model.bias + a @ features
         r = jnp.where(counted, output - y, 0.0)
