@@ -116,9 +116,12 @@ def best_fit(positions: Float[Array, " m"], target: PiecewiseConstant) -> tuple[
 
 def _mean(target: PiecewiseConstant, lower: Float[Array, "..."], upper: Float[Array, "..."]) -> Float[Array, "..."]:
     """The mean of the target between two points of [0, 1]: for points in one piece exactly its value there."""
-    edges = jnp.pad(target.jumps, 1, constant_values=(0.0, 1.0))
-    overlap = jnp.minimum(upper[..., None], edges[1:]) - jnp.maximum(lower[..., None], edges[:-1])
-    return jnp.sum(target.values * jnp.maximum(overlap, 0.0), axis=-1) / (upper - lower)
+    edges, values = (
+        jax.lax.broadcast_to_rank(row, upper.ndim + 1)
+        for row in (jnp.pad(target.jumps, 1, constant_values=(0.0, 1.0)), target.values)
+    )
+    overlap = jnp.minimum(upper[..., None], edges[..., 1:]) - jnp.maximum(lower[..., None], edges[..., :-1])
+    return jnp.sum(values * jnp.maximum(overlap, 0.0), axis=-1) / (upper - lower)
 
 
 class _Run(NamedTuple):

@@ -50,7 +50,7 @@ def has_closed_form(positions: Float[Array, " m"], target: PiecewiseConstant) ->
     of it) and no two neurons in (0, 1) coincide. The first and the last piece may hold any number.
     """
     acting = acts(positions)
-    below = jnp.sum(acting & (positions <= target.jumps[:, None]), axis=1)
+    below = jnp.sum(acting[None] & (positions[None] <= target.jumps[:, None]), axis=1)
     ordered = jnp.sort(jnp.where(acting, positions, jnp.inf))
     distinct = (ordered[1:] > ordered[:-1]) | ~jnp.isfinite(ordered[1:])
     return jnp.all(jnp.diff(below) >= 2) & jnp.all(distinct)
@@ -76,29 +76,31 @@ def pair_positions(
     if not len(target.jumps):
         return start
     gaps = _gaps(positions, target)
-    left, right = _shrink(gaps, target.heights**2 * slow_times[:, None])
-    nowhere = len(positions)
-    moved = start.at[:, jnp.where(gaps.has_left, gaps.left_neuron, nowhere)].set(target.jumps - left, mode="drop")
-    return moved.at[:, jnp.where(gaps.has_right, gaps.right_neuron, nowhere)].set(target.jumps + right, mode="drop")
+    at_once = jax.tree.map(lambda leaf: leaf[None], gaps)
+    left, right = _shrink(at_once, (target.heights**2)[None] * slow_times[:, None])
+    nowhere, jumps = len(positions), target.jumps[None]
+    moved = start.at[:, jnp.where(gaps.has_left, gaps.left_neuron, nowhere)].set(jumps - left, mode="drop")
+    return moved.at[:, jnp.where(gaps.has_right, gaps.right_neuron, nowhere)].set(jumps + right, mode="drop")
 
 
 class _Gaps(NamedTuple):
     """The distances from each jump to its neighbours; 0 and 1 take the place of a neuron that is missing."""
 
-    left: Float[Array, " n"]
-    right: Float[Array, " n"]
-    has_left: Bool[Array, " n"]
-    has_right: Bool[Array, " n"]
-    left_neuron: Int[Array, " n"]
-    right_neuron: Int[Array, " n"]
+    left: Float[Array, "... n"]
+    right: Float[Array, "... n"]
+    has_left: Bool[Array, "... n"]
+    has_right: Bool[Array, "... n"]
+    left_neuron: Int[Array, "... n"]
+    right_neuron: Int[Array, "... n"]
 
 
 def _gaps(positions: Float[Array, " m"], target: PiecewiseConstant) -> _Gaps:
     jumps = target.jumps
-    is_left = acts(positions) & (positions <= jumps[:, None])
-    is_right = acts(positions) & (positions > jumps[:, None])
-    left = jnp.argmax(jnp.where(is_left, positions, -jnp.inf), axis=1)
-    right = jnp.argmin(jnp.where(is_right, positions, jnp.inf), axis=1)
+    acting, row = acts(positions)[None], positions[None]
+    is_left = acting & (row <= jumps[:, None])
+    is_right = acting & (row > jumps[:, None])
+    left = jnp.argmax(jnp.where(is_left, row, -jnp.inf), axis=1)
+    right = jnp.argmin(jnp.where(is_right, row, jnp.inf), axis=1)
     has_left, has_right = jnp.any(is_left, axis=1), jnp.any(is_right, axis=1)
     return _Gaps(
         jumps - jnp.where(has_left, positions[left], 0.0),
@@ -110,12 +112,12 @@ def _gaps(positions: Float[Array, " m"], target: PiecewiseConstant) -> _Gaps:
     )
 
 
-def _near_far(gaps: _Gaps) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+def _near_far(gaps: _Gaps) -> tuple[Float[Array, "... n"], Float[Array, "... n"]]:
     left_is_near = gaps.left <= gaps.right
     return jnp.where(left_is_near, gaps.left, gaps.right), jnp.where(left_is_near, gaps.right, gaps.left)
 
 
-def _cubes(near: Float[Array, " n"], far: Float[Array, " n"]) -> Float[Array, " n"]:
+def _cubes(near: Float[Array, "... n"], far: Float[Array, "... n"]) -> Float[Array, "... n"]:
     return (far - near) * (far**2 + far * near + near**2)
 
 
@@ -140,7 +142,9 @@ def _duration(gaps: _Gaps) -> Float[Array, " n"]:
     return jnp.where(gaps.has_left & gaps.has_right, _pair_duration(near, _cubes(near, far)), alone)
 
 
-def _lone_gap(gap: Float[Array, " n"], fixed: Float[Array, " n"], elapsed: Float[Array, "t n"]) -> Float[Array, "t n"]:
+def _lone_gap(
+    gap: Float[Array, "1 n"], fixed: Float[Array, "1 n"], elapsed: Float[Array, "t n"]
+) -> Float[Array, "t n"]:
     cube = (gap + fixed) ** 3 - 3 * fixed**2 * elapsed
     before_hit = cube > fixed**3
     return jnp.where(before_hit, jnp.cbrt(jnp.where(before_hit, cube, 1.0)) - fixed, 0.0)
@@ -157,7 +161,9 @@ def _pair_duration(p: Float[Array, "..."], cubes: Float[Array, "..."]) -> Float[
     return p + 2 * p**2 / safe + jnp.where(below < above, small, large)
 
 
-def _near_gap(near: Float[Array, " n"], cubes: Float[Array, " n"], elapsed: Float[Array, "t n"]) -> Float[Array, "t n"]:
+def _near_gap(
+    near: Float[Array, "1 n"], cubes: Float[Array, "1 n"], elapsed: Float[Array, "t n"]
+) -> Float[Array, "t n"]:
     """Newton's method from the right, where the convex clock makes it monotone; one scalar equation for each entry."""
     before_hit = elapsed < jax.lax.stop_gradient(_pair_duration(near, cubes))
     start = jnp.where(before_hit, near, 1.0)

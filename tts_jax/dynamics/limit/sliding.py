@@ -42,7 +42,7 @@ def integrate(
         time=jnp.zeros_like(span),
         positions=x,
         mode=mode.released(x, mode.starts_right(x)),
-        saved=jnp.where(times[:, None] > 0, jnp.nan, x),
+        saved=jnp.where(times[:, None] > 0, jnp.nan, x[None]),
         events=jnp.zeros((), int),
         failed=jnp.asarray(False),
     )
@@ -51,7 +51,7 @@ def integrate(
         lambda state: state.after_next_event(times),
         state,
     )
-    positions = jnp.where(acts(start), state.saved[:, jnp.argsort(order)], start)
+    positions = jnp.where(acts(start)[None], state.saved[:, jnp.argsort(order)], start[None])
     ended = jnp.where(state.time < times[-1], Status.MAX_STEPS, Status.SUCCESSFUL)
     return positions, state.events, jnp.where(state.failed, Status.SOLVER_FAILED, ended)
 
@@ -108,9 +108,9 @@ class _Mode(eqx.Module):
 
     def _mean(self, lower, first, upper, last):
         """From `lower` in piece `first` to `upper` in piece `last`."""
-        jump = jnp.arange(len(self.jumps), dtype=first.dtype)
+        jump = jnp.arange(len(self.jumps), dtype=first.dtype)[None]
         between = (first[:, None] <= jump) & (jump < last[:, None])
-        rise = jnp.where(between, jnp.diff(self.levels) * (upper[:, None] - self.jumps), 0.0)
+        rise = jnp.where(between, jnp.diff(self.levels)[None] * (upper[:, None] - self.jumps[None]), 0.0)
         width = upper - lower
         return self.levels[first] + jnp.sum(rise, axis=1) / jnp.where(width == 0, 1.0, width)
 
