@@ -1,4 +1,4 @@
-"""How the tests run: 64-bit floats, no silent promotion, and every annotation of the package enforced."""
+"""How the tests run: 64-bit floats, nothing promoted in silence, and every annotation of the package enforced."""
 
 import jax
 import jaxtyping
@@ -6,6 +6,7 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 # For the whole session, not in a `with`: submodules that are imported later are checked too.
 jaxtyping.install_import_hook("tts_jax", "beartype.beartype")
 

@@ -25,7 +25,7 @@ def examples():
                 yield pytest.param(module, text, id=".".join([module, getattr(node, "name", "")]).rstrip("."))
 
 
-@pytest.mark.parametrize(("module", "text"), examples())
+@pytest.mark.parametrize(("module", "text"), list(examples()))
 def test_an_example_gives_what_it_shows(module, text):
     names = vars(importlib.import_module(module)).copy()
     example = doctest.DocTestParser().get_doctest(text, names, module, None, 0)
