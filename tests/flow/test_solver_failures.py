@@ -5,6 +5,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import reference
 
 import tts_jax as tts
@@ -50,6 +51,24 @@ def test_another_solver():
     fails_between(run, 3)
 
 
+def test_a_risk_that_is_not_finite_at_one_time_has_diverged():
+    """Steps of fixed size end well, beyond where the loss is a number."""
+    run = downhill(lambda prediction, label: jnp.where(prediction > 0.7, jnp.nan, -prediction), diffrax.Euler())
+    assert run.status == tts.Status.DIVERGED
+    np.testing.assert_array_equal(np.isfinite(run.risk), [True, True, True, False])
+
+
+@pytest.mark.parametrize("kind", [tts.ReducedFlow, lambda **options: tts.GradientFlow(0.1, **options)])
+def test_tolerances_are_those_given(kind):
+    """Relative and absolute, each with the default of its precision."""
+    given = kind(rtol=1e-3, atol=1e-6).integration.controller(jnp.zeros(()).dtype)
+    assert (given.rtol, given.atol) == (1e-3, 1e-6)
+    one = kind(atol=1e-6).integration.controller(jnp.zeros(()).dtype)
+    assert (one.rtol, one.atol) == (1e-10, 1e-6)
+    low = kind(rtol=1e-3).integration.controller(jnp.zeros((), jnp.float32).dtype)
+    assert (low.rtol, low.atol) == (1e-3, 1e-5)
+
+
 class Root(AbstractActivation):
     """The fourth root, infinitely steep at 0, and NaN below."""
 
@@ -79,5 +98,6 @@ def test_an_arrival_after_the_flow_failed_is_not_known():
     positions = jnp.asarray([0.1, 0.305, 0.9])[:, None]
     model = tts.ShallowNetwork(jnp.zeros_like(positions), positions, jnp.zeros(()), tts.SmoothStep(0.02))
     problem = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [1.0, 3.0, 2.0]))
-    times = tts.diagnostics.hit_times(tts.GradientFlow(1e-3, max_steps=2), model, problem, 1.0)
+    flow = tts.GradientFlow(1e-3, max_steps=2)
+    times = reference.quick(lambda: tts.diagnostics.hit_times(flow, model, problem, 1.0))
     np.testing.assert_array_equal(times, [0.0, np.nan])

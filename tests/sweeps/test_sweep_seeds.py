@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import reference
 
 import tts_jax as tts
-from tts_jax.grid import piece_counts
+from tts_jax.grid import Grid, piece_counts
 
 PROBLEM = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
 TIMES, ETA, NEURONS = [0.0, 0.01, 0.02], 0.05, 3
@@ -46,11 +48,61 @@ def test_a_position_on_a_jump_lies_in_the_piece_right_of_it():
         np.testing.assert_array_equal(np.bincount(values.astype(int), minlength=3), counted)
 
 
-def test_pieces_of_a_start_on_the_jumps():
-    def init(key, neurons, eta):
-        positions = jnp.asarray([[0.3], [0.6], [0.6]])
-        return tts.ShallowNetwork(jnp.zeros((3, 1)), positions, jnp.zeros(()), tts.SmoothStep(eta))
+FLOOR = ETA / 28 * 5
 
-    result = tts.sweep(SGD, PROBLEM, TIMES, seeds=SEEDS, neurons=NEURONS, eta=ETA, init=init, progress=False)
-    np.testing.assert_array_equal(result.neurons_per_piece, [[0, 1, 2]] * len(SEEDS))
-    np.testing.assert_array_equal(result.hit_time, np.zeros((len(SEEDS), 2)))
+
+def excess(key):
+    """A bias whose square is up to three times the floor."""
+    return jnp.sqrt(3 * FLOOR) * jax.random.uniform(key)
+
+
+def start_on_the_jumps(key, neurons, eta):
+    """One neuron for the first jump, two that share the second: the risk is the floor and the square of the bias."""
+    positions, weights = jnp.asarray([[0.3], [0.6], [0.6]]), jnp.asarray([[1.0], [-1.0], [-1.0]])
+    return tts.ShallowNetwork(weights, positions, excess(key), tts.SmoothStep(eta))
+
+
+def test_a_start_on_the_jumps_is_counted_has_arrived_and_has_converged():
+    """Without a step, where its risk is below twice the floor; after steps that are too large, nowhere."""
+    still, wild = (
+        tts.sweep(arm, PROBLEM, TIMES, seeds=SEEDS, neurons=3, eta=ETA, init=start_on_the_jumps, progress=False)
+        for arm in (tts.SGD(0.1, 20.0), tts.SGD(5e-5, 20.0))
+    )
+    squares = np.array([float(excess(jax.random.key(seed)) ** 2) for seed in SEEDS])
+    for result in (still, wild):
+        np.testing.assert_array_equal(result.neurons_per_piece, [[0, 1, 2]] * len(SEEDS))
+        np.testing.assert_array_equal(result.hit_time, np.zeros((len(SEEDS), 2)))
+        np.testing.assert_allclose(result.risk[:, 0], FLOOR + squares, rtol=1e-9)
+    np.testing.assert_array_equal(still.converged, squares < FLOOR)
+    assert 0 < still.converged.sum() < len(SEEDS)
+    assert not wild.converged.any()
+
+
+# The plan of a sweep, before anything is compiled.
+
+
+def plan(dynamics=SGD, seeds=2, **axes):
+    return Grid.of(dynamics, PROBLEM, TIMES, seeds, tts.ShallowNetwork.init, axes)
+
+
+def test_dynamics_of_one_kind_are_numbered():
+    flow = tts.GradientFlow(1.0)
+    assert list(plan([SGD, flow, SGD, SGD]).dynamics) == ["SGD 1", "GradientFlow", "SGD 2", "SGD 3"]
+    assert list(plan([SGD, flow]).dynamics) == ["SGD", "GradientFlow"]
+
+
+def test_steps_of_all_runs():
+    """20 and 200 of each seed, at the ratios 1e-1 and 1e-2; a flow takes none."""
+    assert plan([SGD, tts.GradientFlow(1.0)], seeds=3, epsilon=[1e-1, 1e-2]).sgd_steps() == 3 * (20 + 200)
+
+
+def test_seeds_are_those_of_32_bits():
+    assert plan(seeds=[2**32 - 1, 0]).seeds == (2**32 - 1, 0)
+    reference.refuses(lambda: plan(seeds=[2**32]), "seeds", str(2**32))
+    reference.refuses(lambda: plan(seeds=[1, 1]), "different")
+
+
+@pytest.mark.parametrize(("neurons", "size"), [(8, 8), (9, 12), (64, 64), (65, 128), (128, 128), (129, 192)])
+def test_networks_share_the_program_of_the_next_size(neurons, size):
+    (cell,) = plan(neurons=neurons).cells()
+    assert cell.size == size
