@@ -7,7 +7,7 @@ import pytest
 import reference
 
 import tts_jax as tts
-from tts_jax.kernels import arc_cosine, arc_sine
+from tts_jax.exact.kernels import arc_cosine, arc_sine
 
 RAMP = tts.PiecewiseLinear([0.0], [1.0])
 STAIR = tts.PiecewiseConstant([0.5], [0.0, 1.0])

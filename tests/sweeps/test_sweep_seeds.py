@@ -7,7 +7,7 @@ import pytest
 import reference
 
 import tts_jax as tts
-from tts_jax.grid import Grid, piece_counts
+from tts_jax.sweeps.grid import Grid, piece_counts
 
 PROBLEM = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
 TIMES, ETA, NEURONS = [0.0, 0.01, 0.02], 0.05, 3

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tts_jax.dynamics.checkpoint import fingerprint
+from tts_jax._fingerprint import fingerprint
 
 
 def scaled(scale):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tts_jax as tts
-from tts_jax.dynamics.pair import has_closed_form
+from tts_jax.dynamics.limit.pair import has_closed_form
 
 NEURONS, JUMPS, SAVES = 4, 6, 7
 """All starts from event to event share these sizes, and what is compiled for them."""
