@@ -29,7 +29,7 @@ def reshuffled(steps, batch_size):
 
 @pytest.fixture
 def in_32_bit(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 1)
+    monkeypatch.setattr(module, "STRETCH", 1)
     with jax.enable_x64(False):
         yield
 
