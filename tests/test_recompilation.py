@@ -98,7 +98,8 @@ def test_an_optimiser_made_anew(make, perceptron, compilations):
         dynamics = tts.SGD(0.1, 1e-3, slow=lambda m: m.layers[0], optimizer=make())
         return tts.simulate(dynamics, model, data, TIMES, key=jax.random.key(k))
 
-    compile_once(run, compilations)
+    with jax.numpy_dtype_promotion("standard"):  # Optax multiplies counters by rates
+        compile_once(run, compilations)
 
 
 RATE = 1e-3
