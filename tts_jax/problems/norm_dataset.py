@@ -78,8 +78,8 @@ def _gradient(problem: NormDataset, model: ShallowNetwork) -> ShallowNetwork:
     counted = (jnp.arange(rows) < n).reshape(-1, AT_ONCE)
     shape, a = model.weights.shape, model.weights.ravel()
 
-    def add(sums, block):
-        x, y, counted = block
+    def add(sums, some):
+        x, y, counted = some
         z = (x[None] - model.positions[:, :, None]).reshape(a.size, AT_ONCE)
         features, slopes = jax.jvp(model.activation, (z,), (jnp.ones_like(z),))
         output = a @ features if model.bias is None else model.bias + a @ features
