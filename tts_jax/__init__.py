@@ -8,6 +8,7 @@ import importlib.metadata
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ._cache import cache as cache
 from .activations import Erf as Erf, Heaviside as Heaviside, ReLU as ReLU, SmoothStep as SmoothStep
 from .distance import distance as distance
 from .dynamics import (
@@ -71,6 +72,7 @@ NOUNS = (
     "Status",
     "Trajectory",
     "TwoTimescaleLimit",
+    "cache",
     "distance",
     "load",
     "run_each",

@@ -1,13 +1,16 @@
-"""The command line compiles nothing twice."""
+"""A second process compiles nothing, of the command line and of a script that calls `cache`."""
 
 import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
+import sys
 import jax, jax.numpy as jnp
-from tts_jax import cli
 import tts_jax as tts
+from tts_jax import cli
 
 misses, hits = [], []
 def listen(event, **_):
@@ -16,7 +19,7 @@ def listen(event, **_):
     if event == "/jax/compilation_cache/cache_hits":
         hits.append(event)
 jax.monitoring.register_event_listener(listen)
-cli.main(["list"])
+tts.cache(sys.argv[2]) if sys.argv[1] == "script" else cli.main(["list"])
 positions = jnp.array([[0.3], [0.7]])
 model = tts.ShallowNetwork(jnp.zeros((2, 1)), positions, jnp.zeros(()), tts.SmoothStep(0.1))
 problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
@@ -26,13 +29,14 @@ print("compiled", len(misses), "found", len(hits))
 """
 
 
-def test_a_second_process_compiles_nothing(tmp_path):
+@pytest.mark.parametrize("caller", ["script", "command line"])
+def test_a_second_process_compiles_nothing(caller, tmp_path):
     removed = ("JAX_COMPILATION_CACHE_DIR", "EQX_ON_ERROR")
     environment = {name: value for name, value in os.environ.items() if name not in removed}
     environment |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
 
     def compiled_and_found():
-        command = [sys.executable, "-c", PROGRAM]
+        command = [sys.executable, "-c", PROGRAM, caller, str(tmp_path / "tts_jax")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         words = done.stdout.splitlines()[-1].split()

@@ -1,16 +1,14 @@
 """The command line: `tts-jax list`, `tts-jax run two-timescale`, `tts-jax sweep`."""
 
 import argparse
-import os
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import equinox._errors
 import jax
 from typing_extensions import override
 
+from .._cache import cache
 from . import run, sweep
 from .console import BAD_INPUT
 
@@ -24,25 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     or where `JAX_COMPILATION_CACHE_DIR` says.
     """
     jax.config.update("jax_enable_x64", True)
-    _keep_compiled_programs()
+    cache()
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
     except KeyboardInterrupt:
         print("tts-jax: interrupted", file=sys.stderr)
         return INTERRUPTED
-
-
-def _keep_compiled_programs() -> None:
-    if jax.config.values["jax_compilation_cache_dir"] is not None:
-        return
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home, "tts_jax")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if "EQX_ON_ERROR" not in os.environ:
-        # By default Diffrax checks its save times in a call back to Python, and JAX caches no program that has one.
-        # `checks.slow_times` has made the same check by then. Equinox reads the variable on import, too early for us.
-        vars(equinox._errors)["EQX_ON_ERROR"] = "nan"
 
 
 class _Parser(argparse.ArgumentParser):
