@@ -14,12 +14,9 @@ def cache(path: str | os.PathLike[str] | None = None) -> pathlib.Path:
     `$XDG_CACHE_HOME/tts_jax` (by default `~/.cache/tts_jax`); it is returned. JAX keeps all of this process there,
     those of other libraries too. The command line calls it by itself.
 
-    >>> import tempfile, tts_jax as tts
-    >>> folder = tts.cache(tempfile.mkdtemp())
-
-    It changes settings of this process: `jax_compilation_cache_dir`,
-    `jax_persistent_cache_min_compile_time_secs`, and Equinox's answer to a failed check inside a compiled program, which
-    becomes NaN in place of an exception unless `EQX_ON_ERROR` is set.
+    It changes settings of this process: `jax_compilation_cache_dir`, `jax_persistent_cache_min_compile_time_secs`, and
+    Equinox's answer to a failed check inside a compiled program, which becomes NaN in place of an exception unless
+    `EQX_ON_ERROR` is set.
     """
     known = jax.config.values["jax_compilation_cache_dir"]
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
