@@ -42,6 +42,7 @@ def test_a_flow_into_a_root():
     fails_between(run, 2)
     np.testing.assert_allclose(run.model.value[1], 0.25 - (0.125 - 0.75 * 0.1) ** (2 / 3), atol=1e-3)
     assert np.isnan(run.model.value[2:]).all()
+    assert run.stats.factorisations == run.stats.steps + run.stats.rejected > run.stats.steps
 
 
 def test_another_solver():

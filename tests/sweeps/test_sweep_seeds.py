@@ -96,6 +96,11 @@ def test_steps_that_are_known_beforehand():
     assert plan([SGD, tts.GradientFlow(1.0)], seeds=3, epsilon=[1e-1, 1e-2]).steps() == [20, 200, None, None]
 
 
+def test_chunks_end_with_the_seeds():
+    grid = plan(seeds=70, epsilon=[1e-1, 1e-2])
+    assert sum(chunk.seeds.stop - chunk.seeds.start for chunk in grid.chunks()) == grid.runs == 140
+
+
 def test_seeds_are_those_of_32_bits():
     assert plan(seeds=[2**32 - 1, 0]).seeds == (2**32 - 1, 0)
     reference.refuses(lambda: plan(seeds=[2**32]), "seeds", str(2**32))
