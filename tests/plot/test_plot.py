@@ -23,7 +23,7 @@ TIMES = np.linspace(0.0, 0.02, 5)
 def trajectory(activation, *, floor=0.0, steps=False, times=TIMES):
     """Two neurons that run into the two jumps, and reach them half way; the error is made up."""
     progress = jnp.minimum(jnp.linspace(0.0, 2.0, len(times)), 1.0)[:, None, None]
-    positions = jnp.array([[0.2], [0.7]]) * (1 - progress) + TARGET.jumps[:, None] * progress
+    positions = jnp.array([[[0.2], [0.7]]]) * (1 - progress) + TARGET.jumps[None, :, None] * progress
     weights = jnp.broadcast_to(TARGET.heights[:, None], positions.shape)
     model = ShallowNetwork(weights, positions, jnp.ones(len(times)), activation)
     step = jnp.round(jnp.asarray(times) / 1e-6).astype(int)

@@ -24,6 +24,12 @@ def interpreted(body, outputs, programs):
     return pl.pallas_call(program, out_shape=tuple(outputs), grid=(programs,), interpret=True)
 
 
+@functools.cache
+def works_interpreted(*settings):
+    """What `kernel.works` finds there; for all tests together."""
+    return kernel.works.__wrapped__(*settings)
+
+
 @pytest.fixture
 def pretend(monkeypatch):
     """Takes this machine for one with a GPU; what was traced for another is forgotten."""
@@ -33,6 +39,8 @@ def pretend(monkeypatch):
         kernel.works.cache_clear()
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
         monkeypatch.setattr(kernel, "launch", launch)
+        if launch is interpreted:
+            monkeypatch.setattr(kernel, "works", works_interpreted)
 
     yield become
     monkeypatch.undo()

@@ -485,15 +485,15 @@ ROWS = np.zeros(4)
         ({}, {"samples": (0.5, ROWS)}, ["()", "(4,)"]),
         ({"batch_size": 2}, {"samples": (ROWS, ROWS)}, ["batch_size=2", "(4,)"]),
         ({"batch_size": 2}, {"samples": (np.zeros((4, 3)), np.zeros((4, 3)))}, ["batch_size=2", "(4, 3)"]),
-        ({"batch_size": None}, {"samples": (ROWS, ROWS)}, ["batch_size=None", "samples"]),
+        ({"batch_size": None}, {"samples": (ROWS, ROWS)}, ["SGD draws no samples here", "got samples=(x, y)"]),
         ({"batch_size": 0}, {}, ["batch_size", "0"]),
         ({"batch_size": 1.5}, {}, ["batch_size", "1.5"]),
         ({"epsilon": 0.0}, {}, ["epsilon", "0.0"]),
         ({"epsilon": np.nan}, {}, ["epsilon", "nan"]),
         ({"step_size": -1e-3}, {}, ["step_size", "-0.001"]),
         ({"step_size": np.inf}, {}, ["step_size", "inf"]),
-        ({"step_size": 1e-13}, {}, ["2**31", "step_size"]),
-        ({"slow": lambda model: model.activation}, {}, ["slow"]),
+        ({"step_size": 1e-13}, {"key": jax.random.key(0)}, ["2**31", "step_size"]),
+        ({"slow": lambda model: model.activation}, {"key": jax.random.key(0)}, ["slow selects no trainable leaf"]),
     ],
 )
 @pytest.mark.usefixtures("annotations_off")
