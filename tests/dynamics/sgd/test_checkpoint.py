@@ -67,7 +67,10 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path, undisturbed):
     def process(dies_at):
         folders = os.pathsep.join(os.path.dirname(module) for module in (__file__, reference.__file__))
         arguments = [sys.executable, "-c", RUN, folders, str(path), str(dies_at)]
-        compiled = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        compiled = {
+            "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
         return subprocess.run(arguments, env=os.environ | compiled, capture_output=True, text=True, check=False)
 
     killed = process(3)
