@@ -63,33 +63,6 @@ def test_heaviside():
     np.testing.assert_array_equal(tts.SmoothStep(1e-7)(off_zero), tts.Heaviside()(off_zero))
 
 
-def test_overlap_of_every_pair():
-    """The integral of a product, for pairs in both orders: in [0, 1], at its ends, outside; and its derivatives."""
-    rng = np.random.default_rng(0)
-    eta = np.repeat(ETAS, 30)
-    p, q = rng.uniform(-0.6, 0.6, (2, len(eta))) * np.maximum(eta, 0.1) + rng.choice([0.0, 0.5, 1.0], (2, len(eta)))
-    q[::10] = p[::10]
-
-    @reference.quick_jit
-    @jax.vmap
-    def closed_and_autodiff(eta, p, q):
-        def value(p, q):
-            return tts.SmoothStep(eta).overlap(p, q).value
-
-        by_p = jax.grad(value)
-        return tts.SmoothStep(eta).overlap(p, q), (by_p(p, q), *jax.grad(by_p, (0, 1))(p, q))
-
-    closed, autodiff = closed_and_autodiff(eta, p, q)
-    for got, want in zip(closed[1:], autodiff, strict=True):
-        np.testing.assert_allclose(got * eta, want * eta, atol=1e-11)
-    for i in range(len(eta)):
-        pair = reference.Case(eta[i], None, None, None, None, np.array([p[i], q[i]]))
-        want = reference.integral(
-            lambda x, pair=pair: np.prod(reference.step((x - pair.positions) / pair.eta)), reference.kinks(pair)
-        )
-        assert closed.value[i] == pytest.approx(want, abs=1e-14)
-
-
 def box_gradient(weights, positions, bias, eta, x, y):
     """The published inner gradient of one sample."""
     residual = bias + weights @ reference.step((x - positions) / eta) - y

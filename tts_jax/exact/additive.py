@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from ..activations import AbstractActivation, SmoothStep
 from ..networks import ShallowNetwork
 from ..targets import AbstractTarget, PiecewiseConstant
-from . import quadratic
+from . import overlaps, quadratic
 from .forms import Gradient, Hessian, NormalEquations
 from .quadrature import mean_square, rule
 
@@ -138,7 +138,7 @@ def _seen_by_each(
 ) -> Float[Array, "d n"]:
     """The weights of each coordinate after the bias c_i that it sees."""
     of_targets = jnp.stack([target.mean for target in targets])
-    of_neurons = activation.tail(jnp.zeros_like(activation.eta), model.positions).value
+    of_neurons = overlaps.tail(activation.eta, jnp.zeros_like(activation.eta), model.positions).value
     means = jnp.sum(model.weights * of_neurons, axis=0) - of_targets
     total = jnp.sum(means) if model.bias is None else model.bias + jnp.sum(means)
     return jnp.concatenate([(total - means)[:, None], model.weights.T], axis=1)

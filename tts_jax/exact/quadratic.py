@@ -8,7 +8,8 @@ A bias is a neuron whose whole window lies left of 0, so that it is 1 on [0, 1];
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -16,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..activations import Integral, SmoothStep
+from ..activations import SmoothStep
 from ..targets import PiecewiseConstant
+from . import overlaps
 from .forms import Gradient, Hessian, NormalEquations
+from .overlaps import Integral, Overlap
 
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ def normal_equations(
 ) -> NormalEquations:
     """At the positions of the neurons, for n = m weights, or n = m + 1 with a bias."""
     u = _with_bias(activation, positions, len(positions) + bias)
-    gram = _over_pairs(activation, u, lambda overlap: overlap.value)
+    gram = _over_pairs(activation, u, terms=lambda overlap: overlap.value, order=0)
     return NormalEquations(gram, _cross(activation, target, u).value, target.square_mean)
 
 
@@ -44,7 +47,11 @@ def gradient(
     """With respect to `a`, the weights, after the bias where n = m + 1, and to the positions."""
     u = _with_bias(activation, positions, len(a))
     cross = _cross(activation, target, u)
-    product, slope = _over_pairs(activation, u, lambda overlap, a: (a @ overlap.value, a @ overlap.d_p), a)
+
+    def terms(overlap, a):
+        return a @ overlap.value, a @ overlap.d_p
+
+    product, slope = _over_pairs(activation, u, a, terms=terms, order=1)
     d_u = 2 * a * (slope - cross.d_u)
     return Gradient(2 * (product - cross.value), d_u[len(a) - len(positions) :])
 
@@ -60,7 +67,7 @@ def hessian(
 
     u = _with_bias(activation, positions, len(a))
     cross = _cross(activation, target, u)
-    gram, d_p, d_pq, slope, bend = _over_pairs(activation, u, terms, a)
+    gram, d_p, d_pq, slope, bend = _over_pairs(activation, u, a, terms=terms, order=2)
     diagonal = jnp.eye(len(u), dtype=u.dtype)
     d_au = 2 * (a[None] * d_p + diagonal * (slope - cross.d_u)[None])
     d_uu = 2 * a[None] * (a[:, None] * d_pq + diagonal * (bend - cross.d_uu)[None])
@@ -75,18 +82,51 @@ def _with_bias(activation: SmoothStep, positions: Float[Array, " m"], n: int) ->
 
 def _cross(activation: SmoothStep, target: PiecewiseConstant, u: Float[Array, " n"]) -> Integral:
     """The product of each neuron with the target."""
-    mean = activation.tail(jnp.zeros_like(activation.eta), u)
-    tails = activation.tail(target.jumps[:, None], u[None])
+    mean = overlaps.tail(activation.eta, jnp.zeros_like(activation.eta), u)
+    tails = overlaps.tail(activation.eta, target.jumps[:, None], u[None])
     return Integral(*(target.values[0] * part + target.heights @ tail for part, tail in zip(mean, tails, strict=True)))
 
 
-def _over_pairs(activation: SmoothStep, u: Float[Array, " n"], terms: Callable[..., T], *vectors: Array) -> T:
+@eqx.filter_custom_jvp
+def _over_pairs(
+    activation: SmoothStep, u: Float[Array, " n"], *vectors: Array, terms: Callable[..., T], order: int
+) -> T:
     """`terms(overlap, *vectors)`, linear in the overlap of each two neurons; in a pair [i, k], k is the one that moves.
 
-    The terms and the vectors have one entry for each neuron along each axis. What the edges 0 and 1 cut off costs many
-    times the rest, and is evaluated for the neurons that they cut.
+    The terms and the vectors have one entry for each neuron along each axis. `order` is that of the highest derivative
+    in the terms.
     """
-    cut = activation.cuts(u)
+    return _without_rule(activation, u, *vectors, terms=terms)
+
+
+@_over_pairs.def_jvp
+def _(primals, tangents, *, terms, order):
+    """By the closed forms of the next order: automatic differentiation of the polynomials, in reverse mode above all,
+    gives a program that takes a multiple of the time to compile."""
+    (activation, u, *vectors), (of_activation, du, *of_vectors) = primals, tangents
+    of_next_order = partial(_over_pairs, order=order + 1) if order < 2 else _without_rule
+    overlap = of_next_order(activation, u, terms=_up_to(order + 1))
+    moved = overlap.moved(jnp.zeros_like(u) if du is None else du)
+    if of_activation.eta is not None:
+
+        def with_width(eta):
+            wider = eqx.tree_at(lambda activation: activation.eta, activation, eta)
+            return _without_rule(wider, u, terms=_up_to(order))
+
+        _, slope = jax.jvp(with_width, (activation.eta,), (jnp.ones_like(activation.eta),))
+        moved = jax.tree.map(lambda change, slope: change + slope * of_activation.eta, moved, slope)
+    return eqx.filter_jvp(terms, (overlap, *vectors), (moved, *of_vectors))
+
+
+def _up_to(order: int) -> Callable[[Overlap], Overlap]:
+    """Without derivatives of more than this order."""
+    higher: dict[str, Any] = dict.fromkeys(Overlap._fields[(1, 2, 4, 6)[order] :])
+    return lambda overlap: overlap._replace(**higher)
+
+
+def _without_rule(activation: SmoothStep, u: Float[Array, " n"], *vectors: Array, terms: Callable[..., T]) -> T:
+    """What the edges 0 and 1 cut off costs many times the rest, and is evaluated for the neurons that they cut."""
+    cut = overlaps.cuts(activation.eta, u)
 
     def none(u, *vectors):
         return jax.tree.map(jnp.zeros_like, inside)
@@ -95,15 +135,15 @@ def _over_pairs(activation: SmoothStep, u: Float[Array, " n"], terms: Callable[.
         rank = cut.astype(u.dtype) @ np.triu(np.ones((len(u), len(u)), u.dtype))
         picked = ((rank[None] == np.arange(1, FEW + 1, dtype=u.dtype)[:, None]) & cut[None]).astype(u.dtype)
         edge = picked @ u
-        part = terms(activation.cut_overlap(edge[None], edge[:, None]), *(picked @ vector for vector in vectors))
+        part = terms(
+            overlaps.cut_overlap(activation.eta, edge[None], edge[:, None]), *(picked @ vector for vector in vectors)
+        )
         return jax.tree.map(lambda x: (x if x.ndim == 1 else picked.T @ x) @ picked, part)
 
     def many(u, *vectors):
-        return terms(activation.cut_overlap(u[None], u[:, None]), *vectors)
+        return terms(overlaps.cut_overlap(activation.eta, u[None], u[:, None]), *vectors)
 
-    inside = terms(activation.overlap(u[None], u[:, None], cut=False), *vectors)
+    inside = terms(overlaps.overlap(activation.eta, u[None], u[:, None], cut=False), *vectors)
     kinds = (none, few, many) if len(u) > FEW else (none, many)
     limits = np.array([0, FEW])[: len(kinds) - 1]
-    # Without a checkpoint, reverse mode would carry the intermediate matrices of all branches.
-    branches = [jax.checkpoint(kind, prevent_cse=False) for kind in kinds]
-    return jax.tree.map(jnp.add, inside, jax.lax.switch(jnp.sum(jnp.sum(cut) > limits), branches, u, *vectors))
+    return jax.tree.map(jnp.add, inside, jax.lax.switch(jnp.sum(jnp.sum(cut) > limits), kinds, u, *vectors))
