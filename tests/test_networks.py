@@ -134,3 +134,14 @@ def test_annotations_are_enforced():
         tts.ShallowNetwork(jnp.ones((3, 1)), jnp.ones((4, 1)), None, STEP)
     with pytest.raises(TypeCheckError):
         tts.SmoothStep(jnp.ones(2))
+
+
+@pytest.mark.parametrize(("dimension", "shape"), [(1, (3,)), (2, (1,)), (2, ()), (2, (2, 2))])
+@pytest.mark.usefixtures("annotations_off")
+def test_refuses_inputs_of_another_dimension(dimension, shape):
+    """Broadcasting would give a value of its own."""
+    model = tts.ShallowNetwork.init(jax.random.key(0), 2, tts.SmoothStep(0.1), dimension)
+    reference.refuses(lambda: model(jnp.zeros(shape)), f"shape ({dimension},), got {shape}")
+    if shape:
+        data = tts.Dataset(jnp.zeros((3, *shape)), jnp.zeros(3))
+        reference.refuses(lambda: data.check(model), f"got {shape}")

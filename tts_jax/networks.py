@@ -36,7 +36,7 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
     `weights` $a$ and `positions` $u$ have shape (m, d), `bias` $b$ is a scalar or None, and the width of the activation
     belongs to `activation`. The positions are its slow leaves.
 
-    Raises `ValueError` where the shapes do not fit or there is no neuron.
+    Raises `ValueError` where the shapes do not fit, also that of an input, or there is no neuron.
     """
 
     weights: Float[Array, "*t m d"]
@@ -95,6 +95,12 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         return ShallowNetwork(weights.reshape(shape), inner.reshape(shape), bias, self.activation)
 
     def __call__(self, x: Float[Array, " d"] | Float[Array, ""]) -> Float[Array, ""]:
+        inputs = self.positions.shape[-1]
+        if jnp.shape(x) != (inputs,) and (jnp.shape(x), inputs) != ((), 1):
+            raise ValueError(
+                f"a network with positions of shape {self.positions.shape} takes an input of shape ({inputs},), "
+                f"got {jnp.shape(x)}"
+            )
         output = jnp.sum(self.weights * self.activation(jax.lax.broadcast_to_rank(x, 2) - self.positions))
         return output if self.bias is None else self.bias + output
 
