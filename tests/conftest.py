@@ -1,5 +1,12 @@
 """How the tests run: 64-bit floats, nothing promoted in silence, and every annotation of the package enforced."""
 
+import os
+
+# As `tts_jax.cache` does: otherwise no program of a flow is kept on disk.
+os.environ.setdefault("EQX_ON_ERROR", "nan")
+# XLA's older code generator needs half the time. With `XLA_FLAGS= make test` the tests run what users run.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+
 import jax
 import jaxtyping
 import pytest
@@ -13,11 +20,22 @@ jaxtyping.install_import_hook("tts_jax", "beartype.beartype")
 
 def pytest_configure(config):
     """Keep compiled code between runs, among the caches of pytest (`--cache-clear` empties them)."""
+    config.option.loadscopereorder = False  # `-n` keeps the order of `pytest_collection_modifyitems`
     if hasattr(config, "cache"):
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         # Workers share it without a lock. A half-written entry is found to be broken, and compiled again.
         config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache")
+
+
+SLOWEST = ("test_notebooks", "test_derivatives", "test_store", "test_limit", "test_flow", "test_sgd", "test_kernel")
+"""Files that take long, the longest first; with `-n` and `--dist loadfile` they begin first, and small ones fill up."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    order = {f"{name}.py": place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture

@@ -37,7 +37,11 @@ def process(store, *arguments, flags="", limit=-1):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ
-        | {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(store.parent / "jax"), "LARGEST_FILE": str(limit)},
+        | {
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",
+            "JAX_COMPILATION_CACHE_DIR": str(store.parent / "jax"),
+            "LARGEST_FILE": str(limit),
+        },
     )
 
 

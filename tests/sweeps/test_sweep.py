@@ -183,7 +183,7 @@ DEVICES = """
 @pytest.mark.parametrize("arm", ["SGD", "flow"])
 def test_devices_change_no_bit(arm, tmp_path):
     """One, two and eight virtual devices, and a process that has one only; no collective is in the program."""
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", textwrap.dedent(DEVICES), arm, str(tmp_path / "eight.npz")]
     done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
