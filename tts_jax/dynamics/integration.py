@@ -36,17 +36,47 @@ class Integration(eqx.Module):
         self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
 
-    def controller(self, dtype: jnp.dtype) -> diffrax.PIDController:
+    def controller(self, dtype: jnp.dtype, first_step: Float[Array, ""]) -> diffrax.PIDController:
+        """To be used with `dt0=None`."""
         default = 1e-10 if dtype == jnp.float64 else 1e-5
         # The kinks of the flow, where windows meet, cost the controller many rejected steps. Of those tried, these
         # coefficients needed the fewest attempts, for errors of 1e-6 and epsilon from 1 to 1e-8.
-        return diffrax.PIDController(
+        return _StartingWith(
+            first_step=first_step,
             rtol=default if self.rtol is None else self.rtol,
             atol=default if self.atol is None else self.atol,
             pcoeff=0.2,
             icoeff=0.5,
             safety=0.85,
         )
+
+
+class _StartingWith(diffrax.PIDController):
+    """With a first step that Diffrax does not check.
+
+    Its checks are calls back to Python, and JAX keeps no program with such a call on disk.
+    """
+
+    first_step: Float[Array, ""] = eqx.field(kw_only=True)
+
+    @override
+    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+        return super().init(terms, t0, t1, y0, self.first_step, args, func, error_order)
+
+
+class _SavingAt(diffrax.AbstractAdjoint):
+    """`adjoint`, with save times that Diffrax does not check either; to be used with `SaveAt(t1=True)`."""
+
+    slow_times: Float[Array, " t"]
+    adjoint: diffrax.AbstractAdjoint
+
+    @override
+    def loop(self, *, saveat, init_state, **others):
+        def buffers(state):
+            return state.save_state.ts, state.save_state.ys
+
+        many = eqx.tree_at(buffers, init_state, replace_fn=lambda one: jnp.repeat(one, len(self.slow_times), axis=0))
+        return self.adjoint.loop(saveat=diffrax.SaveAt(ts=self.slow_times), init_state=many, **others)
 
 
 class _ToEachSave(diffrax.AbstractStepSizeController[None, None]):
@@ -111,13 +141,13 @@ def integrate(
         problem.solver,
         t0=jnp.zeros_like(slow_times[0]),
         t1=slow_times[-1],
-        dt0=jnp.where(slow_times[-1] > 0, problem.dt0, 1.0) if adaptive else None,
+        dt0=None,
         y0=problem.y0,
         args=problem.args,
-        saveat=diffrax.SaveAt(ts=slow_times) if event is None else diffrax.SaveAt(t1=True),
-        stepsize_controller=how.controller(problem.y0.dtype) if adaptive else _ToEachSave(slow_times),
+        saveat=diffrax.SaveAt(t1=True),
+        stepsize_controller=how.controller(problem.y0.dtype, problem.dt0) if adaptive else _ToEachSave(slow_times),
         max_steps=how.max_steps,
-        adjoint=how.adjoint,
+        adjoint=_SavingAt(slow_times, how.adjoint) if event is None else how.adjoint,
         event=event,
         throw=False,
     )
@@ -127,10 +157,11 @@ def integrate(
         Status.SUCCESSFUL,
         jnp.where(result == diffrax.RESULTS.max_steps_reached, Status.MAX_STEPS, Status.SOLVER_FAILED),
     )
+    in_order = jnp.all(jnp.diff(slow_times, prepend=0.0) >= 0)  # else, as no check saw them, they are traced
     taken, rejected = solution.stats["num_accepted_steps"], solution.stats["num_rejected_steps"]
     factorisations = taken + rejected if isinstance(problem.solver, Rodas5P) else None
     return Solution(
-        states=jnp.where(jnp.isfinite(solution.ys), solution.ys, jnp.nan),
+        states=jnp.where(jnp.isfinite(solution.ys) & in_order, solution.ys, jnp.nan),
         status=status,
         stats=Stats(problem.method, taken, rejected, factorisations),
         event_time=jnp.where(occurred, solution.ts[-1], jnp.inf),
