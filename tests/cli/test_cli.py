@@ -12,7 +12,7 @@ import sys
 import pytest
 from command_line import call
 
-from tts_jax import cli
+from tts_jax.cli import console, run
 from tts_jax.dynamics import SGD, TwoTimescaleLimit
 from tts_jax.experiments import PRESETS, Comparison, preset
 
@@ -28,7 +28,7 @@ def result(folder):
     with pytest.MonkeyPatch.context() as patch:
         both = property(lambda self: {"SGD": SGD(self.epsilon, self.step_size), "limit": TwoTimescaleLimit()})
         patch.setattr(Comparison, "dynamics", both)
-        patch.setattr(cli, "preset", functools.partial(preset, saves=12, frame_every=6))
+        patch.setattr(run, "preset", functools.partial(preset, saves=12, frame_every=6))
         options = ("--epsilon", "1e-4", "--neurons", "24", "--step-size", "0.2", "--seed", "3", "--out", str(folder))
         return call("run", "two-timescale", *options)
 
@@ -106,7 +106,7 @@ def test_a_terminal_gets_a_bar():
         def isatty(self):
             return True
 
-    with contextlib.redirect_stderr(Terminal()) as screen, cli._reporting() as report:
+    with contextlib.redirect_stderr(Terminal()) as screen, console.reporting() as report:
         report("compiling SGD", 0, 0)
         report("SGD", 0, 0)
         report("SGD", 500, 1000)
@@ -178,7 +178,7 @@ def test_the_installed_command_lists_the_experiments():
 
 
 def test_reproduce_prints_every_claim_and_the_page(monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "figures_of_the_paper", lambda profile: [preset("notation", profile)])
+    monkeypatch.setattr(run, "figures_of_the_paper", lambda profile: [preset("notation", profile)])
     code, text, progress = call("reproduce", "--out", str(tmp_path))
     assert code == 0
     assert "Figure 1 (notation, " in text

@@ -81,7 +81,7 @@ def test_an_interrupted_atlas_goes_on(outcome, tmp_path):
 
 def test_another_atlas_in_the_same_folder_is_refused_in_one_line(monkeypatch, outcome):
     changed = dataclasses.replace(outcome.experiment, eta=5e-3)
-    monkeypatch.setattr("tts_jax.cli.preset", lambda *_, **__: changed)
+    monkeypatch.setattr("tts_jax.cli.run.preset", lambda *_, **__: changed)
     code, _, error = call("run", "regime-atlas", "--out", str(outcome.folder))
     assert code == 2
     assert "holds another sweep" in error.splitlines()[-1]

@@ -158,7 +158,8 @@ DEVICES = """
     jax.config.update("jax_enable_x64", True)
     import tts_jax as tts
     from tts_jax.sweeps import grid
-    from tts_jax.sweeps.run import Starts, mesh_of, run_chunks, stack
+    from tts_jax.sweeps.launch import mesh_of, run_chunks, stack
+    from tts_jax.sweeps.starts import Starts
     problem = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
     arms = {"SGD": (tts.SGD(0.1, 1e-2), 35), "flow": (tts.GradientFlow(0.1, rtol=1e-6, atol=1e-6), 3)}
     arm, seeds = arms[sys.argv[1]]
@@ -170,7 +171,7 @@ DEVICES = """
     for count in (2, 8):
         assert one.drop_attrs().equals(run(jax.devices()[:count]).drop_attrs()), count
     plan = grid.Grid.of(arm, problem, [0.01, 5.0], seeds, grid.uniform_start, {"neurons": [3, 4]})
-    chunk = Starts(plan).of(plan.chunks()[0], plan.block)
+    chunk = Starts(plan).of(plan.chunks()[0], plan.chunk_size)
     chunks = jax.tree.map(stack, *[chunk] * 8)
     mesh = mesh_of(arm, jax.devices())
     text = run_chunks.lower(mesh, chunks, jax.numpy.asarray(plan.slow_times)).compile().compiled.as_text()
