@@ -5,11 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import reference
 
 import tts_jax as tts
 from tts_jax.theory import probability_of_good_start
 
-PAPER = tts.PiecewiseConstant([0.2, 0.35, 0.5, 0.65, 0.8], [1, 5, 1, 3, 1, 5])
+PAPER = reference.paper_target()
 
 
 @pytest.mark.parametrize("neurons", [3, 5, 8])

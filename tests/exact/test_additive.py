@@ -6,24 +6,10 @@ import numpy as np
 import pytest
 import reference
 from jax.flatten_util import ravel_pytree
+from problem_table import OTHER, RAMPS, STAIRS, plane
 from scipy.integrate import solve_ivp
 
 import tts_jax as tts
-
-STAIRS = tts.PiecewiseConstant([0.3, 0.5, 0.7], [0, 1, 2, 3])
-RAMPS = tts.PiecewiseLinear([0.3, 0.5, 0.7], [1.0, -2.0, 3.0])
-OTHER = tts.PiecewiseConstant([0.4], [1.0, -2.0])
-
-
-def plane(activation, *, seed=0, neurons=5, bias=True, dimension=2):
-    """Neurons in and beyond [0, 1]^d."""
-    rng = np.random.default_rng(seed)
-    return tts.ShallowNetwork(
-        jnp.asarray(rng.normal(size=(neurons, dimension))),
-        jnp.asarray(rng.uniform(-0.2, 1.2, (neurons, dimension))),
-        jnp.asarray(0.7) if bias else None,
-        activation,
-    )
 
 
 def product_rule(model, targets):
@@ -99,22 +85,6 @@ def test_one_component_is_the_target_itself():
     alone = tts.Regression(tts.Additive([problem.target]))
     both = reference.quick_jit(lambda m: [(p.risk(m), p.gradient(m)) for p in (problem, alone)])(model)
     reference.close(*both)
-
-
-@pytest.mark.parametrize(
-    ("activation", "components"), [(tts.SmoothStep(0.05), 3 * (STAIRS,)), (tts.ReLU(), 3 * (RAMPS,))]
-)
-def test_risk_in_three_dimensions_against_monte_carlo(activation, components):
-    model, problem = plane(activation, dimension=3), tts.Regression(tts.Additive(components), noise=0.5)
-    n = 200_000
-
-    @reference.quick_jit
-    def losses(key):
-        x, y = problem.sample(key, n)
-        return (jax.vmap(model)(x) - y) ** 2, problem.risk(model)
-
-    loss, risk = losses(jax.random.key(0))
-    assert abs(np.mean(loss) - (risk + 0.25 / 3)) < 4 * np.std(loss) / np.sqrt(n)
 
 
 # ReLU in one dimension.

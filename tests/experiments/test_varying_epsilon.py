@@ -30,7 +30,7 @@ def test_a_lane_is_the_run_that_simulate_gives(tmp_path):
     short = experiments.preset("varying-epsilon", seeds=4, epsilons=(0.3, 1.0), seed=7, slow_time=0.01)
     key = jax.random.key(9)
     start = tts.ShallowNetwork.init(key, 20, tts.SmoothStep(4e-3))
-    problem = tts.Regression(tts.PiecewiseConstant([0.2, 0.35, 0.5, 0.65, 0.8], [1, 5, 1, 3, 1, 5]), noise=1.0)
+    problem = tts.Regression(reference.paper_target(), noise=1.0)
     alone = tts.simulate(tts.SGD(1.0, 1e-5), start, problem, [0.01], key=jax.random.fold_in(key, 2))
     lanes = short.run(tmp_path).evidence.results
     np.testing.assert_allclose(lanes[0, 1, 2], alone.risk[-1], rtol=1e-9)

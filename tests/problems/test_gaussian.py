@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from problem_table import student_and_teacher
 from scipy.integrate import solve_ivp
 from scipy.special import erf
 
@@ -12,11 +13,6 @@ import tts_jax as tts
 from tts_jax.exact.kernels import arc_cosine, arc_sine
 
 ACTIVATIONS = [tts.ReLU(), tts.Erf()]
-
-
-def student_and_teacher(activation, inputs=3):
-    student = tts.PerceptronNetwork.init(jax.random.key(0), 4, inputs, activation)
-    return student, tts.PerceptronNetwork.init(jax.random.key(1), 2, inputs, activation)
 
 
 def test_kernels_by_hand():
@@ -52,22 +48,6 @@ def test_kernel_and_its_gradient_against_quadrature(activation, angle):
     got, d = jax.value_and_grad(activation.kernel)(jnp.asarray(w), jnp.asarray(v))
     assert got == pytest.approx(want, abs=1e-9)
     np.testing.assert_allclose(d, d_want, atol=1e-9)
-
-
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_risk_against_monte_carlo(activation):
-    student, teacher = student_and_teacher(activation)
-    problem, n = tts.GaussianRegression(teacher, noise=0.3), 200_000
-
-    @reference.quick_jit
-    def measured(key):
-        x, y = problem.sample(key, n)
-        return (jax.vmap(student)(x) - y) ** 2, problem.risk(student), problem.normal_equations(student)
-
-    loss, risk, (gram, cross, square) = measured(jax.random.key(2))
-    assert abs(np.mean(loss) - (risk + 0.09)) < 4 * np.std(loss) / np.sqrt(n)
-    a = student.weights
-    assert a @ gram @ a - 2 * cross @ a + square == pytest.approx(float(risk), abs=1e-14)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
