@@ -2,8 +2,6 @@
 
 import os
 
-# As `tts_jax.cache` does: otherwise no program of a flow is kept on disk.
-os.environ.setdefault("EQX_ON_ERROR", "nan")
 # XLA's older code generator needs half the time. With `XLA_FLAGS= make test` the tests run what users run.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
