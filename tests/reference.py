@@ -182,7 +182,7 @@ def largest_difference(got, want) -> float:
 def central_differences(f, x, step):
     """The derivative of `f` with respect to a vector, one row for each coordinate."""
     shifts = step * jnp.eye(len(x))
-    return (jax.vmap(f)(x + shifts) - jax.vmap(f)(x - shifts)) / (2 * step)
+    return (jax.vmap(f)(x[None] + shifts) - jax.vmap(f)(x[None] - shifts)) / (2 * step)
 
 
 def gradient_by_autodiff(problem, model):

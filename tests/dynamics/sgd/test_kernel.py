@@ -15,6 +15,7 @@ from tts_jax.dynamics.sgd import kernel
 
 ONE_LAUNCH = "SGD, one launch for many steps"
 LANES = kernel.THREADS + 2  # more than one program
+WORKS = kernel.works.__wrapped__
 
 
 def interpreted(body, outputs, programs):
@@ -27,7 +28,7 @@ def interpreted(body, outputs, programs):
 @functools.cache
 def works_interpreted(*settings):
     """What `kernel.works` finds there; for all tests together."""
-    return kernel.works.__wrapped__(*settings)
+    return WORKS(*settings)
 
 
 @pytest.fixture
