@@ -51,7 +51,7 @@ def test_between_kinks_lies_a_polynomial_of_the_stated_degree(activation):
     edges = np.concatenate([[-1.0], np.sort(activation.kinks(positions)), [2.0]])
     nodes = np.linspace(0.01, 0.9, activation.degree + 2)[:, None]
     x = edges[:-1] + np.diff(edges) * nodes
-    values = activation(x[..., None] - positions) @ jnp.array([2.0, 3.0])
+    values = activation(x[..., None] - positions[None, None]) @ jnp.array([2.0, 3.0])
     np.testing.assert_allclose(np.diff(values, activation.degree + 1, axis=0), 0, atol=1e-13)
 
 

@@ -252,12 +252,21 @@ CLIPPED = optax.chain(optax.clip_by_global_norm(3.0), optax.sgd(H))
 
 
 @pytest.mark.parametrize(
-    "optimizer",
-    [None, optax.sgd(H, momentum=0.9), optax.adam(H), CLIPPED, (ANNEALED, optax.lamb(H))],
+    ("optimizer", "tolerance"),
+    [
+        (None, 1e-10),
+        (optax.sgd(H, momentum=0.9), 1e-10),
+        (optax.adam(H), 1e-10),
+        (CLIPPED, 1e-10),
+        ((ANNEALED, optax.lamb(H)), 1e-8),
+    ],
     ids=["none", "momentum", "adam", "clipped", "schedule and lamb"],
 )
-def test_closed_form_steps_are_those_of_automatic_differentiation(optimizer):
-    """`ForwardMode` takes the derivative of the loss. Alone, and side by side: clipping takes the norm of a run."""
+def test_closed_form_steps_are_those_of_automatic_differentiation(optimizer, tolerance):
+    """`ForwardMode` takes the derivative of the loss. Alone, and side by side: clipping takes the norm of a run.
+
+    LAMB divides by norms that pass near 0: in 700 steps rounding grows to 1e-9.
+    """
     keys, epsilons = jax.random.split(jax.random.key(KEY), 3), jnp.array([0.01, 0.02, 0.01])
 
     def states(key, epsilon, adjoint=None):
@@ -270,8 +279,8 @@ def test_closed_form_steps_are_those_of_automatic_differentiation(optimizer):
         together = reference.quick_jit(jax.vmap(states))(keys, epsilons)
         alone = reference.quick_jit(states)(keys[1], epsilons[1])
     for own, others, derived in zip(alone, together, want, strict=True):
-        np.testing.assert_allclose(others, derived, rtol=0, atol=1e-10)
-        np.testing.assert_allclose(own, derived[1], rtol=0, atol=1e-10)
+        np.testing.assert_allclose(others, derived, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(own, derived[1], rtol=0, atol=tolerance)
         assert np.ptp(derived[0], axis=0).max() > 1e-4
 
 
