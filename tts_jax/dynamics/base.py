@@ -67,23 +67,26 @@ class Groups(NamedTuple):
     fixed: PyTree
     labels: PyTree[str]
     """ "fast" or "slow" for each leaf that trains."""
+    own: bool
+    """Whether the slow leaves are those that the model names itself."""
 
     @classmethod
     def of(cls, model: PyTree, slow: Callable[[PyTree], Any] | None = None) -> "Groups":
         """Raises `ValueError` where `slow` is None and the model does not know its slow leaves, or `slow` selects none,
         or what is no leaf."""
         moving, fixed = eqx.partition(model, trainable(model))
-        return cls(moving, fixed, _labels(model, moving, slow))
-
-
-def _labels(model: PyTree, moving: PyTree, slow: Callable[[PyTree], Any] | None) -> PyTree[str]:
-    if slow is None:
-        if getattr(model, "slow", None) is None:
+        knows = getattr(model, "slow", None) is not None
+        if slow is None and not knows:
             raise ValueError(
                 f"cannot tell which leaves of {type(model).__name__} move slowly: "
                 "say which, e.g. slow=lambda model: model.layers[0]"
             )
-        slow = _own_slow
+        labels = _labels(model, moving, slow or _own_slow)
+        own = slow is None or (knows and jax.tree.leaves(labels) == jax.tree.leaves(_labels(model, moving, _own_slow)))
+        return cls(moving, fixed, labels, own)
+
+
+def _labels(model: PyTree, moving: PyTree, slow: Callable[[PyTree], Any]) -> PyTree[str]:
     fast = jax.tree.map(lambda _: "fast", moving)
     try:
         labels = eqx.tree_at(slow, fast, replace_fn=lambda node: jax.tree.map(lambda _: "slow", node))

@@ -145,5 +145,6 @@ def _without_rule(activation: SmoothStep, u: Float[Array, " n"], *vectors: Array
 
     inside = terms(overlaps.overlap(activation.eta, u[None], u[:, None], cut=False), *vectors)
     kinds = (none, few, many) if len(u) > FEW else (none, many)
-    limits = np.array([0, FEW])[: len(kinds) - 1]
-    return jax.tree.map(jnp.add, inside, jax.lax.switch(jnp.sum(jnp.sum(cut) > limits), kinds, u, *vectors))
+    count = jnp.sum(cut)
+    kind = jnp.where(count == 0, 0, jnp.where(count <= FEW, 1, len(kinds) - 1))
+    return jax.tree.map(jnp.add, inside, jax.lax.switch(kind, kinds, u, *vectors))

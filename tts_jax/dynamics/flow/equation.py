@@ -45,14 +45,12 @@ class FlowEquation(eqx.Module):
     groups: Groups
     """Those of the start."""
     structure: Structure
+    eliminates: bool = eqx.field(static=True)
+    """Whether the Hessian is known in closed form, and the inner layer alone is slow."""
 
-    @property
-    def eliminates(self) -> bool:
-        """Whether the Hessian is known in closed form, and the inner layer alone is slow."""
-        if self.structure.hessian is None:
-            return False
-        own = Groups.of(eqx.combine(self.groups.moving, self.groups.fixed)).labels
-        return jax.tree.leaves(self.groups.labels) == jax.tree.leaves(own)
+    def __init__(self, epsilon: Float[Array, ""], problem: AbstractProblem, groups: Groups, structure: Structure):
+        self.epsilon, self.problem, self.groups, self.structure = epsilon, problem, groups, structure
+        self.eliminates = structure.hessian is not None and groups.own
 
     def ravel(self, moving: PyTree) -> Float[Array, " n"]:
         return jnp.concatenate(moving.vectors) if self.eliminates else ravel_pytree(moving)[0]
