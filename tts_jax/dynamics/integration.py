@@ -36,15 +36,20 @@ class Integration(eqx.Module):
         self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
 
+    def tolerances(self, dtype: jnp.dtype) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """`rtol` and `atol`."""
+        default = jnp.asarray(1e-10 if dtype == jnp.float64 else 1e-5, dtype)
+        return default if self.rtol is None else self.rtol, default if self.atol is None else self.atol
+
     def controller(self, dtype: jnp.dtype, first_step: Float[Array, ""]) -> diffrax.PIDController:
         """To be used with `dt0=None`."""
-        default = 1e-10 if dtype == jnp.float64 else 1e-5
+        rtol, atol = self.tolerances(dtype)
         # The kinks of the flow, where windows meet, cost the controller many rejected steps. Of those tried, these
         # coefficients needed the fewest attempts, for errors of 1e-6 and epsilon from 1 to 1e-8.
         return _StartingWith(
             first_step=first_step,
-            rtol=default if self.rtol is None else self.rtol,
-            atol=default if self.atol is None else self.atol,
+            rtol=rtol,
+            atol=atol,
             pcoeff=0.2,
             icoeff=0.5,
             safety=0.85,
@@ -125,7 +130,7 @@ class Solution(NamedTuple):
     """A `Status`."""
     stats: Stats
     event_time: Float[Array, ""]
-    """When the event occurred; infinite where it did not."""
+    """When the event occurred; infinite where it did not, or where there is none."""
 
 
 def integrate(

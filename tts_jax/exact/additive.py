@@ -24,6 +24,7 @@ from ..networks import ShallowNetwork
 from ..targets import AbstractTarget, PiecewiseConstant
 from . import overlaps, quadratic
 from .forms import Gradient, Hessian, NormalEquations
+from .mean_square import risk as of_steps
 from .quadrature import mean_square, rule
 
 Components = tuple[AbstractTarget, ...]
@@ -38,10 +39,12 @@ def steps_of(model: ShallowNetwork, components: Components) -> tuple[SmoothStep,
 
 
 def risk(model: ShallowNetwork, components: Components) -> Float[Array, ""]:
-    if steps_of(model, components) is not None:
-        gram, cross, square = normal_equations(model, components)
-        a, _ = model.vectors
-        return a @ (gram @ a - 2 * cross) + square
+    steps = steps_of(model, components)
+    if steps is not None and len(components) == 1:
+        activation, (target,) = steps
+        return of_steps(
+            model.weights[:, 0], model.positions[:, 0], model.bias, activation.eta, target.jumps, target.values
+        )
     bias = jnp.zeros_like(model.weights[0, 0]) if model.bias is None else model.bias
 
     def residual(target, a, u):

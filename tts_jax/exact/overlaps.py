@@ -77,7 +77,7 @@ def overlap(eta: Float[Array, ""], p: Float[Array, "..."], q: Float[Array, "..."
     """
     first, rate = p >= q, 1 / eta
     of_p, of_q = (tail(eta, jnp.zeros_like(eta), u) for u in (p, q))
-    excess = _inner_overlap(jnp.abs(p - q) * rate)
+    excess = inner_overlap(jnp.abs(p - q) * rate)
     both_reach = _reaches(eta, p) & _reaches(eta, q)
     excess = jax.tree.map(lambda part: jnp.where(both_reach, part, 0.0), excess)
     inner = Overlap(
@@ -97,7 +97,7 @@ def cut_overlap(eta: Float[Array, ""], p: Float[Array, "..."], q: Float[Array, "
     distance = jnp.abs(p - q) * rate
     # Both edges at once, for a program of half the length.
     beyond_p, beyond_q = (jnp.stack([u - 1, -u]) * rate for u in (p, q))
-    at_edges = jax.vmap(lambda p, q, first: _outer_overlap(_AtEdge.of(p), _AtEdge.of(q), first, distance))
+    at_edges = jax.vmap(lambda p, q, first: outer_overlap(AtEdge.of(p), AtEdge.of(q), first, distance))
     edges = at_edges(beyond_p, beyond_q, jnp.stack([first, ~first]))
     right, left = (jax.tree.map(lambda part, i=i: part[i], edges) for i in range(2))
     both_reach = _reaches(eta, p) & _reaches(eta, q)
@@ -117,7 +117,7 @@ def _reaches(eta: Float[Array, ""], u: Float[Array, "..."]) -> Bool[Array, "..."
     return (u > -eta / 2) & (u < 1 + eta / 2)
 
 
-class _PairIntegral(NamedTuple):
+class PairIntegral(NamedTuple):
     """An integral over two neurons, in units of the width, and its derivatives by the higher and the lower position."""
 
     value: Float[Array, "..."]
@@ -131,25 +131,25 @@ class _PairIntegral(NamedTuple):
     d_high_low_low: Float[Array, "..."]
     d_low_low_low: Float[Array, "..."]
 
-    def mirrored(self) -> "_PairIntegral":
+    def mirrored(self) -> "PairIntegral":
         """As a function of the positions, where it is given as one of their mirror images."""
         value, high, low, high_high, high_low, low_low, *third = self
         thrice = (-part for part in reversed(third))
-        return _PairIntegral(value, -low, -high, low_low, high_low, high_high, *thrice)
+        return PairIntegral(value, -low, -high, low_low, high_low, high_high, *thrice)
 
 
-def _inner_overlap(distance: Float[Array, "..."]) -> _PairIntegral:
+def inner_overlap(distance: Float[Array, "..."]) -> PairIntegral:
     r"""$\int (1 - \sigma(z + D))\,\sigma(z)\,dz$ over the whole line, for $D \ge 0$."""
     full, half = jnp.maximum(1 - distance, 0.0), jnp.maximum(0.5 - distance, 0.0)
     slope = -4 / 5 * full**6 + 48 / 5 * half**5
     bend = 24 / 5 * full**5 - 48 * half**4
     third = -24 * full**4 + 192 * half**3
-    return _PairIntegral(
+    return PairIntegral(
         4 / 35 * full**7 - 8 / 5 * half**6, slope, -slope, bend, -bend, bend, third, -third, third, -third
     )
 
 
-class _AtEdge(NamedTuple):
+class AtEdge(NamedTuple):
     """One neuron at an edge of [0, 1], `beyond` widths outside; O(m) work that O(m^2) pairs share."""
 
     beyond: Float[Array, "..."]
@@ -165,7 +165,7 @@ class _AtEdge(NamedTuple):
     fourth: Float[Array, "..."]
 
     @classmethod
-    def of(cls, beyond: Float[Array, "..."]) -> "_AtEdge":
+    def of(cls, beyond: Float[Array, "..."]) -> "AtEdge":
         """For neurons at most half a width outside."""
         w, v = jnp.maximum(beyond + 0.5, 0.0), jnp.maximum(beyond, 0.0)
         return cls(
@@ -181,7 +181,7 @@ class _AtEdge(NamedTuple):
         )
 
 
-def _outer_overlap(p: _AtEdge, q: _AtEdge, first: Bool[Array, "..."], distance: Float[Array, "..."]) -> _PairIntegral:
+def outer_overlap(p: AtEdge, q: AtEdge, first: Bool[Array, "..."], distance: Float[Array, "..."]) -> PairIntegral:
     r"""$\Phi(a, b) = \int_0^\infty \sigma(y - a)\,\sigma(b - y)\,dy$.
 
     Here a and b are the larger and the smaller `beyond`, and $a \le 1/2$. Repeated partial integration leaves the
@@ -195,7 +195,7 @@ def _outer_overlap(p: _AtEdge, q: _AtEdge, first: Bool[Array, "..."], distance: 
     d_ab = -a.slope * b.value - d_aa
     d_aab = -a.curvature * b.value + 24 * b.integral - 96 * jump**3
     d_abb = -a.slope * b.slope - d_aab
-    return _PairIntegral(
+    return PairIntegral(
         value=a.complement * b.integral + a.slope * b.second - a.curvature * b.third + 24 * b.fourth - 4 / 5 * jump**6,
         d_high=d_a,
         d_low=a.complement * b.value - d_a,

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool
 from .shifted import AbstractShiftedJacobian, DenseJacobian, Time, Y
 
 # The names follow the equations in the docstring of `Rodas5P`.
-_GAMMA = 0.21193756319429014
+GAMMA = 0.21193756319429014
 
 _A6 = (
     -7.502846399306121,
@@ -89,7 +89,7 @@ _GAMMAS = (
     0.0,
 )
 
-_H = (
+H = (
     (
         25.948786856663858,
         -2.5579724845846235,
@@ -121,6 +121,12 @@ _H = (
         4.883087185713722,
     ),
 )
+
+
+NEXT_A, NEXT_C = (
+    np.array([(*row, *(0.0,) * (8 - len(row))) for row in rows]) for rows in ((*_A[1:], _M), (*_C[1:], ()))
+)
+"""How the stages so far make the point, and the push, of the next one; after the last, the end of the step."""
 
 
 class _Interpolation(dfx.AbstractLocalInterpolation):
@@ -255,7 +261,7 @@ class Rodas5P(dfx.AbstractAdaptiveSolver[None]):
         if not self.autonomous:
             _, f_t = jax.jvp(lambda t: vector_field(t, y0, args), (t,), (jnp.ones_like(t),))
         rate = 1 / h
-        factors = self.linear.factor(vector_field, t, y0, args, rate / _GAMMA)
+        factors = self.linear.factor(vector_field, t, y0, args, rate / GAMMA)
 
         def stage(stages, row):
             i, a, c, alpha, gamma = row
@@ -271,7 +277,7 @@ class Rodas5P(dfx.AbstractAdaptiveSolver[None]):
         stages, _ = jax.lax.scan(stage, stages, (jnp.arange(8), *rows))
         y1 = _add(y0, _combine(jnp.asarray(_M), stages))
         last = jtu.tree_map(lambda all_of: all_of[-1], stages)
-        return y1, last, tuple(_combine(jnp.asarray(row), stages) for row in _H)
+        return y1, last, tuple(_combine(jnp.asarray(row), stages) for row in H)
 
 
 def _padded(rows):

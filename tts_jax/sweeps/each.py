@@ -21,11 +21,12 @@ PORTIONS = 8
 def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -> T:
     """`run` for each entry along the leading axis of the arguments; the results stacked, as by `jax.vmap(run)(*args)`.
 
-    Under `vmap` an adaptive solve goes on until its slowest lane ends, and small linear algebra is slow in batches.
-    Here each run is compiled once for all and stands alone: `workers` threads (by default, one for each core) take
-    the next few runs, to do them one after the other, as they finish some. Every array of `args` has the same leading
-    axis; anything else is shared by all runs. SGD is the other way round: its lanes cost little beside each other, so
-    give each core its share of them at once, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
+    Under `vmap` an adaptive solve by Diffrax goes on until its slowest lane ends, and small linear algebra is slow in
+    batches; a flow in local coordinates has neither fault, but keeps to one core. Here each run is compiled once for
+    all and stands alone: `workers` threads (by default, one for each core) take the next few runs, to do them one after
+    the other, as they finish some. Every array of `args` has the same leading axis; anything else is shared by all
+    runs. SGD is the other way round: its lanes cost little beside each other, so give each core its share of them at
+    once, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
 
     >>> import jax, jax.numpy as jnp, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))

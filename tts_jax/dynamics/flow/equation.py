@@ -18,6 +18,7 @@ from ...solvers import DenseJacobian, Rodas5P
 from ..base import Groups, two_timescale
 from ..integration import InitialValueProblem
 from .eliminated import EliminatedWeights
+from .local import Setting
 from .matrix_free import FactoredFastBlock, spectral_radius
 
 DENSE = 512
@@ -51,6 +52,14 @@ class FlowEquation(eqx.Module):
     def __init__(self, epsilon: Float[Array, ""], problem: AbstractProblem, groups: Groups, structure: Structure):
         self.epsilon, self.problem, self.groups, self.structure = epsilon, problem, groups, structure
         self.eliminates = structure.hessian is not None and groups.own
+
+    @property
+    def setting(self) -> Setting | None:
+        """Where steps learn a piecewise constant target in one dimension."""
+        if self.structure.staircase is None or not self.eliminates:
+            return None
+        target, activation = self.structure.staircase(self.problem), self.groups.fixed.activation
+        return Setting(self.epsilon, activation.eta, target.jumps, target.values)
 
     def ravel(self, moving: PyTree) -> Float[Array, " n"]:
         return jnp.concatenate(moving.vectors) if self.eliminates else ravel_pytree(moving)[0]

@@ -13,8 +13,9 @@ from typing_extensions import override
 from ... import _checks as checks
 from ...trajectory import Trajectory, risk_and_status
 from ..base import AbstractDynamics, Groups, Task
-from ..integration import Integration, integrate
+from ..integration import Integration
 from .equation import Choice, FlowEquation
+from .side_by_side import solve
 
 
 class GradientFlow(AbstractDynamics):
@@ -25,8 +26,10 @@ class GradientFlow(AbstractDynamics):
     $R$ is `problem.risk`: the mean squared error, without a factor 1/2. The equation is integrated in slow time by a
     stiff solver, for any `epsilon` from 1 to 1e-9.
 
-    Without a `solver`, a one-dimensional `ShallowNetwork` of `SmoothStep` neurons on a `Regression` is solved by
-    `Rodas5P` with the closed-form Hessian, and any other model of up to 512 parameters by `Rodas5P` with a Jacobian by
+    Without a `solver`, a `ShallowNetwork` with a closed form is solved by `Rodas5P` with the closed-form Hessian. In
+    one dimension, for `SmoothStep` neurons and a `PiecewiseConstant` target, a step costs O(m (1 + K)^2) for m neurons
+    of which K neighbours are closer than `eta`; `jax.vmap` puts such runs side by side, and one that ends or fails
+    costs the others nothing. Any other model of up to 512 parameters is solved by `Rodas5P` with a Jacobian by
     automatic differentiation. A larger model is solved by `Rodas5P` without a matrix: conjugate gradients on
     Hessian-vector products, preconditioned by the block of the fast parameters where it has up to 512 rows. It is
     solved by `diffrax.Tsit5`, which is explicit, where the Jacobian at the start has a spectral radius for which 10,000
@@ -35,12 +38,15 @@ class GradientFlow(AbstractDynamics):
     to the next.
 
     The default tolerances on the local error are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough
-    picture only. Near `epsilon = 1` some starts pass close to saddle points, which amplify any error. `max_steps`
-    caps the solver's steps; a run that ends early says why in `status` and has NaN at the times it did not reach.
+    picture only. Of neighbours closer than `eta`, whose weights nearly cancel where they merge on a jump, the error of
+    a weight counts as far as it changes the network. Equal neurons stay equal. Near `epsilon = 1` some starts pass
+    close to saddle points, which amplify any error. `max_steps` caps the solver's steps; a run that ends early says why
+    in `status` and has NaN at the times it did not reach.
 
     Gradients of anything at any save time with respect to `epsilon`, the start, the widths and the target are those
-    of the numerical solution. `adjoint` says how, as in Diffrax: the default `RecursiveCheckpointAdjoint` is for
-    reverse mode (five to seven times the cost of the solve), `diffrax.ForwardMode()` for forward mode.
+    of a numerical solution, by Diffrax in weights and positions. `adjoint` says how: the default
+    `RecursiveCheckpointAdjoint` is for reverse mode (it takes three to seven times as long as Diffrax's own solve),
+    `diffrax.ForwardMode()` for forward mode.
 
     `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
 
@@ -93,7 +99,7 @@ def _solve(
     integration: Integration,
     slow_times: Float[Array, " t"],
 ) -> Trajectory:
-    solution = integrate(equation.initial_value_problem(solver), slow_times, integration)
+    solution = solve(equation, solver, integration, slow_times)
     stacked = eqx.combine(jax.vmap(equation.unravel)(solution.states), equation.groups.fixed)
     risk, status = risk_and_status(equation.problem, stacked, solution.status)
     return Trajectory(

@@ -8,7 +8,6 @@ no thread waits for another.
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import diffrax
 import jax
@@ -18,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from ..._fingerprint import MadeFrom
+from ..._platform import platform
 from ...activations import SmoothStep
 from ...networks import ShallowNetwork
 from ...problems import Regression
@@ -30,13 +30,6 @@ THREADS = 128
 """Of a program. A vector of so many entries has one on each."""
 UNROLLED = 64
 """Neurons times samples of a batch, at most: a step writes out as many activations."""
-
-
-def platform() -> str:
-    """Where JAX computes by default."""
-    config: Any = jax.config  # which does not declare its flags
-    device = config.jax_default_device
-    return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
 def applies(descent: Descent, state: State) -> bool:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..._platform import platform
 from . import kernel
 from .descent import Descent, State
 from .side_by_side import a_few_at_a_time, side_by_side
@@ -37,7 +38,7 @@ def _unperturbed(leaf: Array) -> Array:
 @eqx.filter_custom_vjp
 def _advance(moving, first, last):
     descent, state = moving
-    run = a_few_at_a_time(_run) if kernel.platform() == "cpu" else _run
+    run = a_few_at_a_time(_run) if platform() == "cpu" else _run
     return side_by_side(run, state, _Span(descent, first, last))
 
 

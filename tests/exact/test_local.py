@@ -1,0 +1,397 @@
+"""The closed forms in local coordinates against those of all pairs, and the risk against exact fractions."""
+
+import itertools
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+import tts_jax as tts
+from tts_jax.exact import band, local, mean_square, quadratic
+
+NEURONS = 6
+SHIFT, EPSILON = np.array(2.0), np.array(0.3)
+
+NASTY = {
+    "far apart": (0.004, [0.1, 0.3, 0.31, 0.5, 0.7, 0.9]),
+    "one near pair": (0.05, [0.1, 0.3, 0.32, 0.5, 0.7, 0.9]),
+    "a near pair swapped": (0.05, [0.1, 0.32, 0.3, 0.5, 0.7, 0.9]),
+    "a merged pair": (0.05, [0.1, 0.3, 0.3000001, 0.5, 0.7, 0.9]),
+    "coincident": (0.05, [0.1, 0.3, 0.3, 0.3, 0.7, 0.9]),
+    "windows that touch": (0.1, [0.1, 0.2, 0.3, 0.35, 0.4, 0.9]),
+    "on the edges and a jump": (0.1, [0.0, 0.0, 0.35, 0.65, 1.0, 1.0]),
+    "cut by 0": (0.1, [-0.04, -0.01, 0.0, 0.02, 0.049, 0.3]),
+    "cut by 0, out of order": (0.1, [0.02, -0.01, 0.049, -0.04, 0.0, 0.3]),
+    "cut by 1": (0.1, [0.7, 0.951, 0.98, 1.0, 1.03, 1.049]),
+    "cut by both": (0.9, [-0.4, 0.1, 0.45, 0.6, 1.2, 1.4]),
+    "outside": (0.05, [-3.0, -0.025, -0.02, 1.02, 1.025, 50.0]),
+    "all outside": (0.05, [-3.0, -3.0, -0.03, 1.03, 4.0, 4.0]),
+    "places changed with outside": (0.1, [0.03, -0.06, 0.5, 1.06, 0.97, 0.99]),
+    "wider than [0, 1]": (1.7, [-0.8, -0.2, 0.4, 0.5, 1.1, 1.8]),
+    "much wider": (9.0, [-4.0, 0.2, 0.4, 0.6, 2.0, 5.0]),
+    "reversed": (0.3, [0.9, 0.7, 0.5, 0.3, 0.2, 0.1]),
+}
+
+
+def case_of(eta, positions, seed, bias=True):
+    rng = np.random.default_rng(seed)
+    plain = reference.random_case(rng, eta, jumps=3, bias=bias, neurons=NEURONS)
+    return plain._replace(jumps=np.array([0.35, 0.5, 0.8]), positions=np.array(positions))
+
+
+def random_cases():
+    for seed, (eta, span) in enumerate(itertools.product((4e-3, 0.05, 0.3, 0.9, 1.7), ((0, 1), (-0.3, 1.3)))):
+        plain = reference.random_case(
+            np.random.default_rng(seed), eta, jumps=3, bias=True, neurons=NEURONS, span=span, weight=10.0
+        )
+        yield plain._replace(positions=np.sort(plain.positions))
+
+
+CASES = [case_of(*nasty, seed) for seed, nasty in enumerate(NASTY.values())] + [*random_cases()]
+
+
+def arguments(case):
+    return tuple(
+        None if x is None else jnp.asarray(x)
+        for x in (case.weights, case.positions, case.bias, case.eta, case.jumps, case.values)
+    )
+
+
+def side_by_side(cases):
+    """The arguments of all cases, lanes last."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=-1), *map(arguments, cases))
+    return tuple(stacked)
+
+
+def all_pairs(f):
+    """`quadratic.gradient` or `hessian` of one case."""
+
+    @reference.quick_jit
+    def compute(case):
+        model, problem = reference.build(case)
+        return f(model.activation, problem.target, model.vectors[0], model.positions[:, 0])
+
+    return compute
+
+
+gradient_of_all_pairs, hessian_of_all_pairs = all_pairs(quadratic.gradient), all_pairs(quadratic.hessian)
+bandwidth = reference.quick_jit(local.bandwidth)
+gradient = reference.quick_jit(local.gradient)
+risk = reference.quick_jit(mean_square.risk)
+
+
+@reference.quick_jit
+def hessian(args, reach):
+    """From a workspace that is not clean; the lanes are the last axis."""
+    space = band.workspace(NEURONS, NEURONS - 1, args[0].shape[-1], args[0].dtype)
+    space = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), space)
+    shift, epsilon = (jnp.asarray(x, args[0].dtype)[None] for x in (SHIFT, EPSILON))
+    return band.hessian(*args, shift, epsilon, reach, space).blocks
+
+
+def own_bandwidth(case):
+    return bandwidth(jnp.asarray(case.positions), jnp.asarray(case.eta))
+
+
+def stacked_gradient(parts):
+    return np.concatenate([[] if parts.d_bias is None else [parts.d_bias], parts.d_a, parts.d_u])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradient_is_that_of_all_pairs(bias):
+    for case in CASES:
+        case = case if bias else case._replace(bias=None)
+        got = stacked_gradient(gradient(*arguments(case), own_bandwidth(case)))
+        want = np.concatenate(gradient_of_all_pairs(case))
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12 * np.abs(want).max(), err_msg=str(case))
+
+
+def test_lanes_do_not_see_each_other():
+    args = side_by_side(CASES)
+    reach = bandwidth(args[1], args[3])
+    assert reach == max(map(own_bandwidth, CASES))
+    got = gradient(*args, reach)
+    for i, case in enumerate(CASES):
+        want = gradient(*arguments(case), own_bandwidth(case))
+        reference.close(jax.tree.map(lambda x, i=i: x[..., i], got), want, 1e-12 * reference.size(case))
+
+
+def test_lanes_may_share_width_and_target():
+    cases = [case._replace(eta=0.1, jumps=CASES[0].jumps, values=CASES[0].values) for case in CASES[1:5]]
+    a, u, bias, *_ = side_by_side(cases)
+    got = everything(a, u, bias, *arguments(cases[0])[3:])
+    for i, case in enumerate(cases):
+        want = gradient(*arguments(case), jnp.asarray(2)), risk(*arguments(case))
+        reference.close(jax.tree.map(lambda x, i=i: x[..., i], got), want, 1e-12)
+
+
+@reference.quick_jit
+def everything(*args):
+    reach = jnp.asarray(2)
+    return local.gradient(*args, reach), mean_square.risk(*args)
+
+
+def test_bandwidth_counts_near_pairs():
+    for case in CASES:
+        u, eta = case.positions, case.eta
+        reaches = (u > -eta / 2) & (u - 1 < eta / 2)
+        shown = np.clip(u, -eta / 2, 1 + eta / 2)
+        near = [
+            j - i
+            for i, j in itertools.combinations(range(NEURONS), 2)
+            if (reaches[i] and reaches[j] and u[j] - u[i] < eta) or shown[j] < shown[i]
+        ]
+        if (np.diff(u) >= 0).all():
+            assert own_bandwidth(case) == max(near, default=0)
+        else:
+            assert own_bandwidth(case) >= max(near)
+
+
+def test_bandwidth_of_places_changed_twice():
+    """No pair two apart is near, but one three apart is."""
+    assert bandwidth(jnp.array([0.5, 0.4, 0.6, 0.45]), jnp.array(0.04)) == 3
+
+
+def test_plateaus_and_back():
+    a, bias = jnp.array([[1.0, 2.0], [3.0, -1.0]]), jnp.array([0.5, 1.0])
+    c = local.plateaus(a, bias)
+    np.testing.assert_array_equal(c, [[0.5, 1], [1.5, 3], [4.5, 2]])
+    np.testing.assert_array_equal(local.weights_of(c), a)
+    np.testing.assert_array_equal(local.plateaus(a, None), c - bias[None])
+
+
+def dense(blocks, reach):
+    """The matrix of the blocks of one lane that count."""
+    n, _, b, _ = blocks.shape
+    matrix = np.zeros((n, b, n, b))
+    for i in range(n):
+        for k in range(min(band.width(reach), n - 1 - i) + 1):
+            matrix[i, :, i + k], matrix[i + k, :, i] = blocks[i, k], blocks[i, k].T
+    return matrix.reshape(n * b, n * b)
+
+
+def congruent(case, matrix_aa, matrix_au, matrix_uu):
+    """T^T M T in the order of the slots, with rows of the identity for what stands for nothing."""
+    n = len(matrix_aa)
+    t = np.eye(n) - np.eye(n, k=-1)
+    c = np.arange(NEURONS + 1 - n, NEURONS + 1)
+    whole, c, u = np.eye(2 * NEURONS + 4 - 2 * (NEURONS % 2)), 2 * c + 1, 2 * np.arange(1, NEURONS + 1)
+    whole[np.ix_(c, c)] = t.T @ matrix_aa @ t
+    whole[np.ix_(c, u)] = t.T @ matrix_au
+    whole[np.ix_(u, c)] = whole[np.ix_(c, u)].T
+    whole[np.ix_(u, u)] = matrix_uu
+    return whole
+
+
+def shifted_hessian(case):
+    d_aa, d_au, d_uu = map(np.asarray, hessian_of_all_pairs(case))
+    return d_aa + SHIFT * EPSILON * np.eye(len(d_aa)), d_au, d_uu + SHIFT * np.eye(NEURONS)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_hessian_is_that_of_all_pairs(bias):
+    """With a reach that is just enough, and with all that the workspace has."""
+    for case in CASES:
+        case = case if bias else case._replace(bias=None)
+        want = congruent(case, *shifted_hessian(case))
+        for reach in {int(own_bandwidth(case)), NEURONS - 1}:
+            got = dense(np.asarray(hessian(side_by_side([case]), jnp.asarray(reach)))[..., 0], reach)
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12 * np.abs(want).max(), err_msg=str(case))
+
+
+def test_hessians_side_by_side():
+    args = side_by_side(CASES)
+    together = np.asarray(hessian(args, jnp.asarray(NEURONS - 1)))
+    for i, case in enumerate(CASES):
+        want = congruent(case, *shifted_hessian(case))
+        np.testing.assert_allclose(
+            dense(together[..., i], NEURONS - 1), want, rtol=1e-12, atol=1e-12 * np.abs(want).max(), err_msg=str(case)
+        )
+
+
+def test_nothing_is_outside_the_band():
+    for case in CASES:
+        matrix = congruent(case, *shifted_hessian(case))
+        rows = np.arange(len(matrix))
+        outside = np.abs(rows[:, None] - rows) > 2 * (1 + int(own_bandwidth(case)))
+        assert np.abs(matrix[outside]).max(initial=0) < 1e-13 * np.abs(matrix).max()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_rows_there_and_back_solve_the_shifted_system(bias):
+    """`(s D^-1 + H) x = r`, through blocks."""
+    case = next(case for case in CASES if 0 < own_bandwidth(case) <= 2)
+    case = case if bias else case._replace(bias=None)
+    d_aa, d_au, d_uu = shifted_hessian(case)
+    matrix = np.block([[d_aa, d_au], [d_au.T, d_uu]])
+    r = jnp.asarray(np.random.default_rng(0).normal(size=(len(matrix), 1)))
+    rows = band.to_rows(r[0] if bias else None, r[-2 * NEURONS : -NEURONS], r[-NEURONS:])
+    blocks = dense(np.asarray(hessian(side_by_side([case]), jnp.asarray(2)))[..., 0], 2)
+    x = np.linalg.solve(blocks, rows.ravel()).reshape(rows.shape)
+    bias_of_x, a, u = band.from_rows(jnp.asarray(x), NEURONS)
+    got = np.concatenate([[bias_of_x] if bias else np.zeros((0, 1)), a, u])
+    assert bias or bias_of_x == 0
+    np.testing.assert_allclose(got, np.linalg.solve(matrix, r), rtol=1e-10)
+
+
+def exact_risk(case) -> Fraction:
+    """Every number is a fraction, and every piece of the squared residual a polynomial."""
+    exact = np.vectorize(Fraction, otypes=[object])
+    u, a, jumps, values = (exact(x) for x in (case.positions, case.weights, case.jumps, case.values))
+    eta, half, bias = Fraction(float(case.eta)), Fraction(1, 2), Fraction(float(case.bias or 0.0))
+    points = {x for p in u for x in (p - eta / 2, p, p + eta / 2)} | set(jumps)
+    points = sorted({Fraction(0), Fraction(1)} | {x for x in points if 0 < x < 1})
+    total = Fraction(0)
+    for left, right in itertools.pairwise(points):
+        middle = (left + right) / 2
+        residual = np.array([bias - values[np.sum(jumps <= middle)], 0, 0, 0], dtype=object)  # in powers of x - left
+        for weight, place in zip(a, u, strict=True):
+            z, shift = (middle - place) / eta, (left - place) / eta
+            if z >= half:
+                residual[0] += weight
+            elif z > -half:
+                first, slope = (half + shift, 1 / eta) if z <= 0 else (half - shift, -1 / eta)
+                cube = np.array([first**3, 3 * first**2 * slope, 3 * first * slope**2, slope**3], dtype=object)
+                residual = residual + weight * (4 * cube if z <= 0 else np.array([1, 0, 0, 0]) - 4 * cube)
+        width = right - left
+        total += sum(residual[i] * residual[j] * width ** (i + j + 1) / (i + j + 1) for i in range(4) for j in range(4))
+    return total
+
+
+def test_risk_is_the_exact_fraction():
+    together = risk(*side_by_side(CASES))
+    for i, case in enumerate(CASES):
+        want = float(exact_risk(case))
+        assert float(risk(*arguments(case))) == pytest.approx(want, rel=1e-11)
+        assert float(together[i]) == pytest.approx(want, rel=1e-11)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e5, 1e7])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("eta", [4e-3, 0.3])
+def test_risk_keeps_its_accuracy_near_the_optimum(level, bias, eta):
+    """A target of steps by 1 from `level`; without a bias, a neuron left of 0 has its size."""
+    positions = np.array([-eta, 0.349, 0.3505, 0.5003, 0.79, 0.801])
+    low = np.array([0.0, 1.0, 0.0, 2.0])
+    case = reference.Case(eta, np.array([0.35, 0.5, 0.8]), low, None, np.zeros(NEURONS), positions)
+    model, problem = reference.build(case)
+    gram, cross, _ = quadratic.normal_equations(model.activation, problem.target, model.positions[:, 0], bias=False)
+    weights = np.linalg.solve(gram, cross)
+    if bias:
+        case = case._replace(bias=np.array(level))
+    else:
+        weights[0] += level
+    case = case._replace(weights=weights, values=low + level)
+    want = exact_risk(case)
+    assert 0 < want < 0.1
+    assert abs(Fraction(float(risk(*arguments(case)))) / want - 1) < 1e-10
+
+
+def test_risk_is_never_negative():
+    case = CASES[0]._replace(weights=np.zeros(NEURONS), values=np.full(4, 0.1), bias=np.array(0.1))
+    assert risk(*arguments(case)) == 0
+
+
+def test_derivatives_of_the_risk():
+    """In reverse mode those by quadrature, and forward mode agrees."""
+    reverse = reference.quick_jit(jax.grad(mean_square.risk, argnums=tuple(range(6))))
+    direction = jax.tree.map(lambda x: jnp.asarray(np.random.default_rng(1).normal(size=x.shape)), arguments(CASES[0]))
+    forward = reference.quick_jit(lambda *args: jax.jvp(mean_square.risk, args, direction)[1])
+    for case in CASES[:12]:
+        args = arguments(case)
+        got, exact = reverse(*args), reference.answer(case).gradient
+        want = (exact.weights, exact.positions, exact.bias, exact.eta, exact.jumps, exact.values)
+        reference.close(got, want, 1e-9)
+        expected = sum(float(jnp.sum(x * y)) for x, y in zip(got, direction, strict=True))
+        assert float(forward(*args)) == pytest.approx(expected, rel=1e-11, abs=1e-11)
+
+
+def test_second_derivatives_of_the_risk():
+    """Forward over reverse mode, along one direction of the positions."""
+    direction = jnp.asarray(np.random.default_rng(2).normal(size=NEURONS))
+
+    @reference.quick_jit
+    def second(a, u, *rest):
+        return jax.jvp(lambda u: jax.grad(mean_square.risk, argnums=1)(a, u, *rest), (u,), (direction,))[1]
+
+    for case in CASES[1:8]:
+        want = np.asarray(hessian_of_all_pairs(case).d_uu) @ direction
+        np.testing.assert_allclose(second(*arguments(case)), want, rtol=1e-9, atol=1e-11 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("name", ["one near pair", "coincident", "cut by 0", "cut by both"])
+def test_derivatives_of_the_gradient(name):
+    """Forward mode through a traced reach is the Hessian and differences say so of the rest; reverse mode agrees."""
+    case = case_of(*NASTY[name], 3)
+    args, reach = arguments(case), own_bandwidth(case)
+    rng = np.random.default_rng(5)
+    directions = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), args)
+    d_a, d_u, d_bias, *_ = directions
+    d_aa, d_au, d_uu = map(np.asarray, hessian_of_all_pairs(case))
+    first = np.append(d_bias, d_a)
+    want = np.concatenate([d_aa @ first + d_au @ d_u, d_au.T @ first + d_uu @ d_u])
+    only_these = (*directions[:3], *map(jnp.zeros_like, directions[3:]))
+    reference.close(stacked_gradient(pushed(args, only_these, reach)), want, 1e-10 * np.abs(want).max())
+
+    others = (*map(jnp.zeros_like, directions[:3]), *directions[3:])
+    step = 1e-6
+    high, low = (
+        stacked_gradient(gradient(*(x + sign * step * y for x, y in zip(args, others, strict=True)), reach))
+        for sign in (1, -1)
+    )
+    got = stacked_gradient(pushed(args, others, reach))
+    np.testing.assert_allclose(got, (high - low) / (2 * step), atol=1e-4 * np.abs(got).max())
+
+    cotangents = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), gradient(*args, reach))
+    product = np.sum(stacked_gradient(cotangents) * stacked_gradient(pushed(args, directions, reach)))
+    parts = zip(pulled(args, cotangents), directions, strict=True)
+    assert sum(float(jnp.sum(x * y)) for x, y in parts) == pytest.approx(product, rel=1e-11)
+
+
+@reference.quick_jit
+def pushed(args, tangents, reach):
+    return jax.jvp(lambda *args: local.gradient(*args, reach), args, tangents)[1]
+
+
+@reference.quick_jit
+def pulled(args, cotangents):
+    return jax.vjp(lambda *args: local.gradient(*args, NEURONS), *args)[1](cotangents)
+
+
+def test_squared_distance_is_that_of_two_networks():
+    one, other = CASES[1], CASES[10]._replace(weights=CASES[10].weights[:4], positions=CASES[10].positions[:4])
+    parts = zip(*((x.weights, x.positions, x.bias, x.eta) for x in (one, other)), strict=True)
+    a, u, bias, eta = (tuple(map(jnp.asarray, pair)) for pair in parts)
+    want = tts.distance(reference.build(one)[0], reference.build(other)[0])
+    squared_distance = reference.quick_jit(mean_square.squared_distance)
+    assert squared_distance(a, u, bias, eta) == pytest.approx(float(want) ** 2, rel=1e-12)
+
+
+def test_one_neuron():
+    case = CASES[0]._replace(weights=np.array([1.3]), positions=np.array([0.02]), eta=0.1)
+    args = arguments(case)
+    assert own_bandwidth(case) == 0
+    want = np.concatenate(gradient_of_all_pairs(case))
+    np.testing.assert_allclose(stacked_gradient(gradient(*args, own_bandwidth(case))), want, rtol=1e-12)
+    assert float(risk(*args)) == pytest.approx(float(exact_risk(case)), rel=1e-12)
+
+
+def first_blocks(args):
+    """That of one case, of which two blocks of a row count."""
+    return hessian(jax.tree.map(lambda x: x[..., None], args), jnp.asarray(1))[:-1, :2]
+
+
+def test_float32():
+    """The same numbers to single precision, in that precision."""
+    case = case_of(*NASTY["one near pair"], 0)
+    args = arguments(case)
+    want = risk(*args), gradient(*args, jnp.asarray(1)), first_blocks(args)
+    with jax.enable_x64(False):
+        args = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, np.float32)), args)
+        got = risk(*args), gradient(*args, jnp.asarray(1)), first_blocks(args)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert one.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, atol=3e-5 * np.abs(other).max())

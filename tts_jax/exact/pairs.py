@@ -1,0 +1,151 @@
+r"""Integrals over [0, 1] of a smooth step and of the product of two, as functions of their positions.
+
+$S(u) = \int_0^1 \sigma((x-u)/\eta)\,dx$ and $G(p, q) = \int_0^1 \sigma((x-p)/\eta)\,\sigma((x-q)/\eta)\,dx$. Of two
+neurons further apart than $\eta$, $G$ is $S$ of the one on the right: `Excess` is what a nearer pair has besides.
+Everything is elementwise; `eta` has as many axes as the positions (`beside`).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from . import step
+from .overlaps import AtEdge, PairIntegral, inner_overlap, outer_overlap
+
+
+class Neurons(NamedTuple):
+    """The places of neurons, and S with its first two derivatives.
+
+    The place is the position; but those that do not reach [0, 1] stand `2 eta` apart, so that none is near another.
+    """
+
+    place: Float[Array, "m *lanes"]
+    mean: Float[Array, "m *lanes"]
+    d_mean: Float[Array, "m *lanes"]
+    dd_mean: Float[Array, "m *lanes"]
+
+
+class Excess(NamedTuple):
+    """`G(one, other) - S(other)` and its derivatives by the two positions."""
+
+    value: Float[Array, "..."]
+    d_one: Float[Array, "..."]
+    d_other: Float[Array, "..."]
+    d_one_one: Float[Array, "..."]
+    d_one_other: Float[Array, "..."]
+    d_other_other: Float[Array, "..."]
+
+
+class ExcessOfItself(NamedTuple):
+    """`G(u, u) - S(u)`, and what the derivatives of G there have besides those of S by the first position."""
+
+    value: Float[Array, "..."]
+    d_one: Float[Array, "..."]
+    d_one_one: Float[Array, "..."]
+    d_one_other: Float[Array, "..."]
+
+
+def beside(x: Float[Array, "*#lanes"], like: Float[Array, "..."]) -> Float[Array, "..."]:
+    """With axes of 1 in front, as many in all as `like` has."""
+    return x.reshape(*[1] * (like.ndim - x.ndim), *x.shape)
+
+
+def neurons(u: Float[Array, "m *lanes"], eta: Float[Array, "..."]) -> Neurons:
+    return Neurons(places(u, eta), *tail(jnp.zeros_like(eta), u, eta))
+
+
+def places(u: Float[Array, "m *lanes"], eta: Float[Array, "..."]) -> Float[Array, "m *lanes"]:
+    index = jnp.arange(len(u), dtype=u.dtype).reshape(-1, *[1] * (u.ndim - 1))
+    left, right = u <= -eta / 2, u - 1 >= eta / 2  # where `cuts` says no, to rounding
+    return jnp.where(left, 2 * eta * (index - len(u)), jnp.where(right, 1 + 2 * eta * (index + 1), u))
+
+
+def tail(
+    start: Float[Array, "..."], u: Float[Array, "..."], eta: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
+    r"""$\int_v^1 \sigma((x-u)/\eta)\,dx$ for `start` v, and its first two derivatives by u."""
+    rate = 1 / eta
+    upper, lower = (1 - u) * rate, (start - u) * rate
+    return (
+        eta * (step.antiderivative(upper) - step.antiderivative(lower)),
+        step.value(lower) - step.value(upper),
+        (step.slope(upper) - step.slope(lower)) * rate,
+    )
+
+
+def excess(one: Neurons, other: Neurons, eta: Float[Array, "..."]) -> Excess:
+    """Of two different neurons, `one` before `other` in the order, not counting `cut_excess`."""
+    rate = 1 / eta
+    distance = (other.place - one.place) * rate
+    swapped = distance < 0
+    near = inner_overlap(jnp.where(swapped, -distance, distance))
+    return Excess(
+        jnp.where(swapped, one.mean - other.mean, 0.0) - eta * near.value,
+        jnp.where(swapped, one.d_mean - near.d_high, -near.d_low),
+        jnp.where(swapped, -near.d_low - other.d_mean, -near.d_high),
+        jnp.where(swapped, one.dd_mean, 0.0) - near.d_low_low * rate,
+        -near.d_high_low * rate,
+        -jnp.where(swapped, other.dd_mean, 0.0) - near.d_low_low * rate,
+    )
+
+
+def cut_excess(
+    one: Float[Array, "..."], other: Float[Array, "..."], eta: Float[Array, "..."], edge: Float[Array, ""]
+) -> Excess:
+    """Of two neurons at positions `one` and, later in the order, `other`: what they have because `edge` cuts both."""
+    rate = 1 / eta
+    outward = 2 * edge - 1
+    beyond_one, beyond_other = (outward * (u - edge) * rate for u in (one, other))
+    swapped = other < one
+    first = swapped == (edge > 0)
+    distance = jnp.where(first, beyond_one - beyond_other, beyond_other - beyond_one)
+    outer = outer_overlap(AtEdge.of(beyond_one), AtEdge.of(beyond_other), first, distance)
+    both = cuts(one, eta, edge) & cuts(other, eta, edge)
+    outer = PairIntegral(*(jnp.where(both, part, 0.0) for part in outer))
+    return Excess(
+        eta * outer.value,
+        outward * jnp.where(first, outer.d_high, outer.d_low),
+        outward * jnp.where(first, outer.d_low, outer.d_high),
+        jnp.where(first, outer.d_high_high, outer.d_low_low) * rate,
+        outer.d_high_low * rate,
+        jnp.where(first, outer.d_low_low, outer.d_high_high) * rate,
+    )
+
+
+def cuts(u: Float[Array, "..."], eta: Float[Array, "..."], edge: Float[Array, ""] | int) -> Bool[Array, "..."]:
+    """Whether `edge`, 0 or 1, lies inside the window."""
+    return jnp.abs(u - edge) < eta / 2
+
+
+def any_pair_cut(u: Float[Array, "m *lanes"], eta: Float[Array, "..."]) -> Bool[Array, ""]:
+    """Whether an edge cuts two neurons of one lane."""
+    counts = [jnp.sum(cuts(u, eta, edge).astype(jnp.int32), axis=0) for edge in (0, 1)]
+    return jnp.any(jnp.maximum(*counts) > 1)
+
+
+def excess_of_itself(u: Float[Array, "..."], eta: Float[Array, "..."]) -> ExcessOfItself:
+    rate = 1 / eta
+    (variance, slopes, complement, slope), (variance_0, slopes_0, complement_0, slope_0) = (
+        _square_integrals((edge - u) * rate) for edge in (1, 0)
+    )
+    d_one_other = (slopes - slopes_0) * rate
+    return ExcessOfItself(
+        eta * (variance_0 - variance),
+        (complement_0**2 - complement**2) / 2,
+        (slope_0 * complement_0 - slope * complement) * rate - d_one_other,
+        d_one_other,
+    )
+
+
+def _square_integrals(z: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
+    r"""The antiderivatives of $\sigma(1 - \sigma)$ and of $\sigma'^2$, and $1 - \sigma$ and $\sigma'$."""
+    w = step.half_window(z)
+    variance, slopes = w**4 - 16 / 7 * w**7, 144 / 5 * w**5
+    left = z <= 0
+    return (
+        jnp.where(left, variance, 5 / 56 - variance),
+        jnp.where(left, slopes, 9 / 5 - slopes),
+        1 - step.value(z),
+        step.slope(z),
+    )

@@ -1,0 +1,346 @@
+r"""Many stiff initial value problems side by side, each with steps of its own.
+
+All runs solve one autonomous equation $y' = f(y)$ by `Rodas5P`, with their own parameters, starts and save times. They
+lie along the last axis of every array, so that each instruction treats several of them, and a step has no call to
+another library. A run that ends gives its lane to the next that waits; one that fails ends alone.
+"""
+
+import abc
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .._kernel import one_kernel, put_rows, total
+from . import rodas5p
+
+SOLVED, OUT_OF_STEPS, STALLED = 0, 1, 2
+
+
+class AbstractSideBySide(eqx.Module):
+    """The equation of all runs. Every array has the runs as its last axis, of one entry where they agree."""
+
+    @abc.abstractmethod
+    def velocity(self, y: Float[Array, "n lanes"], args: PyTree) -> Float[Array, "n lanes"]: ...
+
+    @abc.abstractmethod
+    def workspace(self, y: Float[Array, "n lanes"]) -> PyTree:
+        """Arrays that `factor` may use, and whose contents do not matter."""
+
+    @abc.abstractmethod
+    def factor(self, y: Float[Array, "n lanes"], args: PyTree, shift: Float[Array, " lanes"], space: PyTree) -> PyTree:
+        """What `solve` needs of $s - \\partial f/\\partial y$, in the structure of the workspace."""
+
+    @abc.abstractmethod
+    def solve(self, factors: PyTree, args: PyTree, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+        """NaN where a step was too long for its matrix to be factored; it is then rejected."""
+
+    def measured(
+        self, error: Float[Array, "n lanes"], y: Float[Array, "n lanes"], args: PyTree
+    ) -> Float[Array, "n lanes"]:
+        """What counts of the error of a step from y, to be compared with the tolerance on each row."""
+        return error
+
+    def order(self, y: Float[Array, "n lanes"]) -> Int[Array, "n lanes"]:
+        """The rows in the order that the equation wants at the beginning of a run."""
+        return jax.lax.broadcasted_iota(int, y.shape, 0)
+
+    def suits(self, y: Float[Array, "n lanes"], args: PyTree) -> Bool[Array, ""]:
+        """Whether the workspace is large enough for a step from y."""
+        return jnp.asarray(True)
+
+    def restored(
+        self, y: Float[Array, "n lanes"], row: Int[Array, "n lanes"]
+    ) -> tuple[Float[Array, "n lanes"], Int[Array, "n lanes"]]:
+        """In that order again after a step, and what goes along."""
+        return y, row
+
+
+class Control(NamedTuple):
+    """Of the local error, kept below `atol + rtol * |y|` in the mean square; see `diffrax.PIDController`."""
+
+    rtol: Float[Array, "#runs"]
+    atol: Float[Array, "#runs"]
+    pcoeff: float = 0.2
+    icoeff: float = 0.5
+    safety: float = 0.85
+
+
+class Solutions(NamedTuple):
+    saved: Float[Array, "t n runs"]
+    """NaN after a failure."""
+    status: Int[Array, " runs"]
+    steps: Int[Array, " runs"]
+    rejected: Int[Array, " runs"]
+
+
+class _Lanes(NamedTuple):
+    """What is being solved."""
+
+    run: Int[Array, " lanes"]
+    """Beyond the last where a lane is empty."""
+    y: Float[Array, "n lanes"]
+    row: Int[Array, "n lanes"]
+    """Which row of the start has come to each place."""
+    t: Float[Array, " lanes"]
+    h: Float[Array, " lanes"]
+    before: Float[Array, " lanes"]
+    """The inverse error of the step before."""
+    due: Int[Array, " lanes"]
+    """The next save."""
+    steps: Int[Array, " lanes"]
+    rejected: Int[Array, " lanes"]
+
+
+class _Queue(NamedTuple):
+    """All runs, rows in order; `waiting` is the first that has no lane yet."""
+
+    y0: Float[Array, "n runs"]
+    row: Int[Array, "n runs"]
+    args: PyTree
+    times: Float[Array, "t runs"]
+    first_step: Float[Array, " runs"]
+    control: Control
+    max_steps: int | Int[Array, ""]
+
+
+class _Results(NamedTuple):
+    """One entry for each run, and one more that nobody reads."""
+
+    saved: Float[Array, "saves n"]
+    """Save after save of the first run, then of the next."""
+    row: Int[Array, "saves n"]
+    status: Int[Array, " runs+1"]
+    steps: Int[Array, " runs+1"]
+    rejected: Int[Array, " runs+1"]
+
+
+class _Progress(NamedTuple):
+    lanes: _Lanes
+    waiting: Int[Array, ""]
+    results: _Results
+
+
+def solve(
+    equations: Sequence[AbstractSideBySide],
+    y0: Float[Array, "n runs"],
+    args: PyTree,
+    times: Float[Array, "t runs"],
+    first_step: Float[Array, " runs"],
+    control: Control,
+    max_steps: int | Int[Array, ""],
+    width: int,
+) -> Solutions:
+    """From time 0 to the last of `times`, which do not decrease, `width` runs at a time.
+
+    Leaves of `args` have the runs as their last axis, of one entry where they agree. The `equations` are the same but
+    for their workspaces: the next is used from where one `suits` no more. A run whose start is not finite has stalled
+    at once.
+    """
+    n, runs = y0.shape
+    saves = len(times)
+    order = equations[0].order(y0)
+    queue = _Queue(jnp.take_along_axis(y0, order, axis=0), order, args, times, first_step, control, max_steps)
+    at_start = jnp.where((times <= 0).T[:, :, None], queue.y0.T[:, None, :], jnp.nan).reshape(runs * saves, n)
+    rows = jnp.broadcast_to(order.T[:, None, :], (runs, saves, n)).reshape(runs * saves, n)
+    counts = jnp.zeros(runs + 1, int)
+    results = _Results(
+        jnp.concatenate([at_start, at_start[:1]]), jnp.concatenate([rows, rows[:1]]), counts, counts, counts
+    )
+    width = min(width, runs)
+    progress = _Progress(_begin(queue, jnp.arange(width)), jnp.asarray(width), results)
+    for equation in equations:
+        go_on = one_kernel(functools.partial(_go_on, equation))
+        done = _is_done(queue, progress)
+        progress = jax.lax.cond(done, lambda _, progress: progress, go_on, queue, progress)
+    _, _, results = progress
+    saved = jnp.take_along_axis(results.saved, jnp.argsort(results.row, axis=1), axis=1)[:-1].reshape(runs, saves, n)
+    return Solutions(jnp.moveaxis(saved, 0, -1), *(x[:-1] for x in results[2:]))
+
+
+def _is_done(queue: _Queue, progress: _Progress) -> Bool[Array, ""]:
+    return jnp.all(progress.lanes.run >= queue.y0.shape[1])
+
+
+def _go_on(equation: AbstractSideBySide, queue: _Queue, progress: _Progress) -> _Progress:
+    def goes_on(carry):
+        progress, _ = carry
+        return ~_is_done(queue, progress) & equation.suits(progress.lanes.y, _args(queue, progress.lanes))
+
+    def advance(carry):
+        return _advance(equation, queue, *carry)
+
+    start = _replace_ended(queue, progress), equation.workspace(progress.lanes.y)
+    return jax.lax.while_loop(goes_on, advance, start)[0]
+
+
+def _args(queue: _Queue, lanes: _Lanes) -> PyTree:
+    return jax.tree.map(lambda leaf: _of(leaf, _chosen(queue, lanes)), queue.args)
+
+
+def _chosen(queue: _Queue, lanes: _Lanes) -> Int[Array, " lanes"]:
+    """The run of each lane, and any in an empty one."""
+    return jnp.minimum(lanes.run, queue.y0.shape[1] - 1)
+
+
+def _begin(queue: _Queue, run: Int[Array, " lanes"]) -> _Lanes:
+    chosen = jnp.minimum(run, queue.y0.shape[1] - 1)
+    zeros = jnp.zeros(run.shape, queue.y0.dtype)
+    counts = jnp.zeros(run.shape, int)
+    return _Lanes(
+        run=run,
+        y=queue.y0[:, chosen],
+        row=queue.row[:, chosen],
+        t=zeros,
+        h=queue.first_step[chosen],
+        before=zeros + 1,
+        due=jnp.sum(queue.times[:, chosen] <= 0, axis=0),
+        steps=counts,
+        rejected=counts,
+    )
+
+
+def _advance(
+    equation: AbstractSideBySide, queue: _Queue, progress: _Progress, space: PyTree
+) -> tuple[_Progress, PyTree]:
+    """One attempt of a step in each lane."""
+    lanes, runs = progress.lanes, queue.y0.shape[1]
+    chosen, args = _chosen(queue, lanes), _args(queue, lanes)
+    end = queue.times[-1, chosen]
+    left = end - lanes.t
+    last = lanes.h >= left * (1 - 100 * jnp.finfo(left.dtype).eps)
+    h = jnp.where(last, left, lanes.h)
+    y1, stages, space = _attempt(equation, lanes.y, args, h, space)
+    control = jax.tree.map(lambda leaf: _of(leaf, chosen), queue.control)
+    error = _size(equation.measured(stages[-1], lanes.y, args), lanes.y, y1, control)
+    accepted = (error < 1) & (lanes.run < runs)
+    factor, before = _next(error, accepted, lanes.before, control)
+    t = jnp.where(accepted, jnp.where(last, end, lanes.t + h), lanes.t)
+    results, due = _save(queue, progress, y1, stages, t, h, accepted, chosen)
+    y, row = equation.restored(jnp.where(accepted[None], y1, lanes.y), lanes.row)
+    moved = _Lanes(
+        run=lanes.run,
+        y=y,
+        row=row,
+        t=t,
+        h=h * factor,
+        before=before,
+        due=due,
+        steps=jnp.where(accepted, lanes.steps + 1, lanes.steps),
+        rejected=jnp.where(accepted, lanes.rejected, lanes.rejected + 1),
+    )
+    return _replace_ended(queue, _Progress(moved, progress.waiting, results)), space
+
+
+def _of(leaf: Array, runs: Int[Array, " lanes"]) -> Array:
+    return leaf if leaf.ndim == 0 or leaf.shape[-1] == 1 else leaf[..., runs]
+
+
+def _attempt(
+    equation: AbstractSideBySide, y: Float[Array, "n lanes"], args: PyTree, h: Float[Array, " lanes"], space: PyTree
+) -> tuple[Float[Array, "n lanes"], Float[Array, "8 n lanes"], PyTree]:
+    """The state after a step of Rodas5P, and its stages; the last of them estimates the error."""
+    rate = 1 / h
+    factors = equation.factor(y, args, rate / rodas5p.GAMMA, space)
+
+    def stage(carry, row):
+        stages, point, push = carry
+        i, a, c = row
+        u = equation.solve(factors, args, equation.velocity(point, args) + rate[None] * push)
+        stages = jax.lax.dynamic_update_index_in_dim(stages, u, i, 0)
+        # For the next stage: handed on, these sums are not taken again by each of their readers.
+        return (stages, y + _combine(a, stages), _combine(c, stages)), None
+
+    start = jnp.zeros((8, *y.shape), y.dtype), y, jnp.zeros_like(y)
+    rows = jnp.arange(8), jnp.asarray(rodas5p.NEXT_A, y.dtype), jnp.asarray(rodas5p.NEXT_C, y.dtype)
+    (stages, y1, _), _ = jax.lax.scan(stage, start, rows)
+    return y1, stages, factors
+
+
+def _combine(weights: Float[Array, " 8"], stages: Float[Array, "8 n lanes"]) -> Float[Array, "n lanes"]:
+    """Term by term: a contraction would call a library."""
+    return sum((weights[i] * stages[i] for i in range(1, 8)), start=weights[0] * stages[0])
+
+
+def _size(difference: Array, y0: Array, y1: Array, control: Control) -> Float[Array, " lanes"]:
+    """In units of the tolerance; infinite where it is not a number."""
+    scale = control.atol[None] + control.rtol[None] * jnp.maximum(jnp.abs(y0), jnp.abs(y1))
+    error = jnp.sqrt(total((difference / scale) ** 2) / len(y0))
+    return jnp.where(jnp.isfinite(error), error, jnp.inf)
+
+
+def _next(
+    error: Float[Array, " lanes"], accepted: Bool[Array, " lanes"], before: Float[Array, " lanes"], control: Control
+) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
+    """By which factor the step changes, and the inverse error for the next time."""
+    inverse = 1 / error
+    factor = control.safety * inverse ** ((control.icoeff + control.pcoeff) / 6) * before ** (-control.pcoeff / 6)
+    factor = jnp.clip(factor, jnp.where(accepted, 1.0, 0.2), jnp.where(accepted, 10.0, control.safety))
+    useful = (inverse > 0) & jnp.isfinite(inverse)
+    return factor, jnp.where(accepted, jnp.where(useful, inverse, 1.0), before)
+
+
+def _save(
+    queue: _Queue,
+    progress: _Progress,
+    y1: Float[Array, "n lanes"],
+    stages: Float[Array, "8 n lanes"],
+    t1: Float[Array, " lanes"],
+    h: Float[Array, " lanes"],
+    accepted: Bool[Array, " lanes"],
+    chosen: Int[Array, " lanes"],
+) -> tuple[_Results, Int[Array, " lanes"]]:
+    """Everything that is due within the step, one save of each lane at a time."""
+    lanes, saves, runs = progress.lanes, len(queue.times), queue.y0.shape[1]
+
+    def reached(due):
+        return accepted & (due < saves) & (queue.times[jnp.minimum(due, saves - 1), chosen] <= t1)
+
+    def one(carry):
+        results, due = carry
+        now = reached(due)
+        x = ((queue.times[jnp.minimum(due, saves - 1), chosen] - lanes.t) / h)[None]
+        k1, k2, k3 = (_combine(jnp.asarray(row, y1.dtype), stages) for row in rodas5p.H)
+        value = (1 - x) * lanes.y + x * (y1 + (1 - x) * (k1 + x * (k2 + x * k3)))
+        place = jnp.where(now, lanes.run * saves + due, runs * saves)
+        saved, row = put_rows(results.saved, value, place), put_rows(results.row, lanes.row, place)
+        return results._replace(saved=saved, row=row), jnp.where(now, due + 1, due)
+
+    return jax.lax.while_loop(lambda carry: jnp.any(reached(carry[1])), one, (progress.results, lanes.due))
+
+
+def _ended(queue: _Queue, lanes: _Lanes) -> tuple[Bool[Array, " lanes"], Int[Array, " lanes"]]:
+    """Which runs have ended, and how."""
+    used, solved = lanes.run < queue.y0.shape[1], lanes.due == len(queue.times)
+    spent = lanes.steps + lanes.rejected >= queue.max_steps
+    stalled = (lanes.t + lanes.h == lanes.t) | ~jnp.all(jnp.isfinite(lanes.y), axis=0)
+    status = jnp.where(solved, SOLVED, jnp.where(stalled, STALLED, OUT_OF_STEPS))
+    return used & (solved | spent | stalled), status
+
+
+def _replace_ended(queue: _Queue, progress: _Progress) -> _Progress:
+    """Notes how runs have ended, and gives their lanes to those that wait."""
+    runs = queue.y0.shape[1]
+
+    def one_round(progress):
+        lanes, results = progress.lanes, progress.results
+        ended, status = _ended(queue, lanes)
+        place = jnp.where(ended, lanes.run, runs)
+        fresh = progress.waiting + jnp.cumsum(ended) - 1
+        begun = _begin(queue, jnp.minimum(fresh, runs))
+        return _Progress(
+            lanes=jax.tree.map(lambda new, old: jnp.where(jnp.broadcast_to(ended, old.shape), new, old), begun, lanes),
+            waiting=progress.waiting + jnp.sum(ended),
+            results=results._replace(
+                status=put_rows(results.status, status, place),
+                steps=put_rows(results.steps, lanes.steps, place),
+                rejected=put_rows(results.rejected, lanes.rejected, place),
+            ),
+        )
+
+    # Again, where one that has just begun has ended at once.
+    return jax.lax.while_loop(lambda progress: jnp.any(_ended(queue, progress.lanes)[0]), one_round, progress)
