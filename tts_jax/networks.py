@@ -1,6 +1,8 @@
 """Equinox models, and which of their leaves train."""
 
 import abc
+from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,6 +38,8 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
     `weights` $a$ and `positions` $u$ have shape (m, d), `bias` $b$ is a scalar or None, and the width of the activation
     belongs to `activation`. The positions are its slow leaves.
 
+    Lists, NumPy arrays and integers become floating-point leaves. Called on one input; `jax.vmap(network)` takes many.
+
     Raises `ValueError` where the shapes do not fit, also that of an input, or there is no neuron.
     """
 
@@ -44,14 +48,26 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
     bias: Float[Array, "*t"] | None
     activation: AbstractActivation
 
-    def __check_init__(self):
-        if jnp.shape(self.weights) != jnp.shape(self.positions) or jnp.ndim(self.weights) < 2:
+    def __init__(
+        self,
+        weights: Real[ArrayLike, "*t m d"] | Sequence[Any],
+        positions: Real[ArrayLike, "*t m d"] | Sequence[Any],
+        bias: Real[ArrayLike, "*t"] | Sequence[Any] | None,
+        activation: AbstractActivation,
+    ):
+        self.weights, self.positions = checks.leaf("weights", weights), checks.leaf("positions", positions)
+        self.bias = None if bias is None else checks.leaf("bias", bias)
+        self.activation = activation
+        shape = self.weights.shape
+        if shape != self.positions.shape or len(shape) < 2:
             raise ValueError(
                 "weights and positions must both have shape (neurons, dimension), "
-                f"got {jnp.shape(self.weights)} and {jnp.shape(self.positions)}"
+                f"got {shape} and {self.positions.shape}"
             )
-        if 0 in jnp.shape(self.weights):
-            raise ValueError(f"a network needs at least one neuron, got weights of shape {jnp.shape(self.weights)}")
+        if 0 in shape:
+            raise ValueError(f"a network needs at least one neuron, got weights of shape {shape}")
+        if self.bias is not None and self.bias.shape != shape[:-2]:
+            raise ValueError(f"bias must be one number, of shape {shape[:-2]}, got shape {self.bias.shape}")
 
     @classmethod
     def init(
@@ -69,9 +85,9 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         The positions depend on `key` and the two sizes alone.
         """
         shape = (checks.count("neurons", neurons), checks.count("dimension", dimension))
-        position_key, weight_key = jax.random.split(key)
+        position_key, weight_key = jax.random.split(checks.random_key("key", key))
         return cls(
-            weights=checks.as_float(weight_range) * jax.random.uniform(weight_key, shape, float),
+            weights=checks.as_float(checks.non_negative("weight_range", weight_range)) * jax.random.uniform(weight_key, shape, float),
             positions=jax.random.uniform(position_key, shape, float),
             bias=jnp.zeros((), float) if bias else None,
             activation=activation,
@@ -95,12 +111,7 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         return ShallowNetwork(weights.reshape(shape), inner.reshape(shape), bias, self.activation)
 
     def __call__(self, x: Float[Array, " d"] | Float[Array, ""]) -> Float[Array, ""]:
-        inputs = self.positions.shape[-1]
-        if jnp.shape(x) != (inputs,) and (jnp.shape(x), inputs) != ((), 1):
-            raise ValueError(
-                f"a network with positions of shape {self.positions.shape} takes an input of shape ({inputs},), "
-                f"got {jnp.shape(x)}"
-            )
+        _check_input(x, "positions", self.positions)
         output = jnp.sum(self.weights * self.activation(jax.lax.broadcast_to_rank(x, 2) - self.positions))
         return output if self.bias is None else self.bias + output
 
@@ -109,7 +120,7 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
     r"""$f(x) = \sum_{j=1}^m a_j\,\phi(w_j \cdot x)$ for $x \in R^d$.
 
     `weights` $a$ has shape (m,), `directions` $w$ shape (m, d). The directions are its slow leaves. The activation is
-    one with a kernel for Gaussian inputs, `ReLU` or `Erf`.
+    one with a kernel for Gaussian inputs, `ReLU` or `Erf`. Lists, NumPy arrays and integers become floating-point leaves.
 
     Raises `ValueError` where the shapes do not fit.
     """
@@ -118,11 +129,19 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
     directions: Float[Array, "*t m d"]
     activation: AbstractGaussianActivation
 
-    def __check_init__(self):
-        if jnp.ndim(self.directions) < 2 or jnp.shape(self.weights) != jnp.shape(self.directions)[:-1]:
+    def __init__(
+        self,
+        weights: Real[ArrayLike, "*t m"] | Sequence[Any],
+        directions: Real[ArrayLike, "*t m d"] | Sequence[Any],
+        activation: AbstractGaussianActivation,
+    ):
+        self.weights, self.directions = checks.leaf("weights", weights), checks.leaf("directions", directions)
+        self.activation = activation
+        shape = self.directions.shape
+        if len(shape) < 2 or 0 in shape or self.weights.shape != shape[:-1]:
             raise ValueError(
                 "weights must have shape (neurons,) and directions shape (neurons, inputs), "
-                f"got {jnp.shape(self.weights)} and {jnp.shape(self.directions)}"
+                f"got {self.weights.shape} and {shape}"
             )
 
     @classmethod
@@ -131,7 +150,7 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
     ) -> "PerceptronNetwork":
         """A start: weights i.i.d. N(0, 1/neurons), directions i.i.d. N(0, 1/inputs)."""
         m, d = checks.count("neurons", neurons), checks.count("inputs", inputs)
-        weight_key, direction_key = jax.random.split(key)
+        weight_key, direction_key = jax.random.split(checks.random_key("key", key))
         return cls(
             jax.random.normal(weight_key, (m,), float) / m**0.5,
             jax.random.normal(direction_key, (m, d), float) / d**0.5,
@@ -153,7 +172,23 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
         return PerceptronNetwork(outer, inner.reshape(self.directions.shape), self.activation)
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return self.weights @ self.activation(self.directions @ x)
+        _check_input(x, "directions", self.directions)
+        return self.weights @ self.activation(self.directions @ jnp.atleast_1d(x))
+
+
+def _check_input(x: Any, name: str, inner: Array) -> None:
+    """Raises `ValueError` for what is not one input of a network with this inner layer."""
+    if inner.ndim > 2:
+        raise ValueError(
+            f"a network of a trajectory has a time axis ({name} of shape {inner.shape}) and cannot be called: "
+            "use trajectory.at(index), or trajectory.map(measure)"
+        )
+    got, inputs = jnp.shape(x), inner.shape[1]
+    if got != (inputs,) and (got, inputs) != ((), 1):
+        raise ValueError(
+            f"a network with {name} of shape {inner.shape} takes one input of shape ({inputs},), got {got}: "
+            "use jax.vmap(network) for many"
+        )
 
 
 def trainable(model: PyTree) -> PyTree[bool]:

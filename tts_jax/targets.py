@@ -30,7 +30,7 @@ class AbstractTarget(eqx.Module):
         """In any order; those outside [0, 1] do not matter."""
 
     @abc.abstractmethod
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
         """Elementwise."""
 
 
@@ -52,7 +52,7 @@ class PiecewiseConstant(AbstractTarget):
         jumps: Sequence[Real[ArrayLike, ""]] | Real[ArrayLike, " n"],
         values: Sequence[Real[ArrayLike, ""]] | Real[ArrayLike, " k"],
     ):
-        self.jumps = jnp.atleast_1d(checks.as_float(jumps))
+        self.jumps = jnp.atleast_1d(checks.as_float(checks.real("jumps", jumps)))
         self.values = jnp.atleast_1d(checks.as_float(checks.finite("values", values)))
         if self.jumps.ndim != 1 or self.values.ndim != 1 or len(self.values) != len(self.jumps) + 1:
             raise ValueError(
@@ -89,7 +89,8 @@ class PiecewiseConstant(AbstractTarget):
         return jnp.sum(self.values**2 * jnp.diff(edges))
 
     @override
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
+        x = checks.leaf("x", x)
         # One by one: for a sum over an axis the CPU backend of XLA writes out every term, and wakes other threads.
         value = jnp.broadcast_to(self.values[0], x.shape)
         for jump, after in zip(self.jumps, self.values[1:], strict=True):
@@ -119,7 +120,7 @@ class PiecewiseLinear(AbstractTarget):
     ):
         self.knots = jnp.atleast_1d(checks.as_float(checks.finite("knots", knots)))
         self.slopes = jnp.atleast_1d(checks.as_float(checks.finite("slopes", slopes)))
-        self.intercept = checks.as_float(checks.finite("intercept", intercept))
+        self.intercept = checks.as_float(checks.finite("intercept", checks.scalar("intercept", intercept)))
         if self.knots.ndim != 1 or self.knots.shape != self.slopes.shape:
             raise ValueError(
                 f"a target with {self.knots.size} knots has {self.knots.size} slopes, got {self.slopes.size}: "
@@ -132,7 +133,8 @@ class PiecewiseLinear(AbstractTarget):
         return self.knots
 
     @override
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
+        x = checks.leaf("x", x)
         knots = jax.lax.broadcast_to_rank(self.knots, x.ndim + 1)
         return self.intercept + jnp.maximum(x[..., None] - knots, 0.0) @ self.slopes
 
@@ -146,7 +148,7 @@ class Additive(eqx.Module):
     components: tuple[AbstractTarget, ...]
 
     def __init__(self, components: Sequence[AbstractTarget]):
-        self.components = tuple(components)
+        self.components = (components,) if isinstance(components, AbstractTarget) else tuple(components)
         if not self.components:
             raise ValueError("a target needs at least one component, got none: give one for each coordinate")
         for component in self.components:
@@ -156,8 +158,11 @@ class Additive(eqx.Module):
                     "pass e.g. PiecewiseConstant(jumps, values)"
                 )
 
-    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "..."]:
-        """Of inputs along the last axis."""
+    def __call__(self, x: Real[ArrayLike, "... d"]) -> Float[Array, "..."]:
+        """Of inputs along the last axis. Raises `ValueError` where their number is another."""
+        x, inputs = checks.leaf("x", x), len(self.components)
+        if x.shape[-1:] != (inputs,):
+            raise ValueError(f"a target of {inputs} inputs takes x of shape (..., {inputs}), got {x.shape}")
         parts = [component(x[..., i]) for i, component in enumerate(self.components)]
         return jnp.sum(jnp.stack(parts), axis=0)
 
@@ -186,6 +191,8 @@ class SmoothTarget(AbstractTarget):
         kinks: Sequence[Real[ArrayLike, ""]] = (),
         tolerance: float = 1e-10,
     ):
+        if not callable(function):
+            raise ValueError(f"a target needs a function of a scalar, got {type(function).__name__}: pass e.g. jnp.sin")
         self.function = function
         checks.positive("tolerance", tolerance)
         edges = np.unique(np.concatenate([[0.0, 1.0], np.clip(np.asarray(checks.finite("kinks", kinks), float), 0, 1)]))
@@ -210,7 +217,8 @@ class SmoothTarget(AbstractTarget):
         return self.panels
 
     @override
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
+        x = checks.leaf("x", x)
         return jax.vmap(self.function)(x.ravel()).reshape(x.shape)
 
 
@@ -229,7 +237,8 @@ class NetworkTarget(AbstractTarget):
         return self.activation.kinks(self.positions)
 
     @override
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
+        x = checks.leaf("x", x)
         positions = jax.lax.broadcast_to_rank(self.positions, x.ndim + 1)
         return self.bias + self.activation(x[..., None] - positions) @ self.weights
 

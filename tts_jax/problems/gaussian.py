@@ -37,6 +37,11 @@ class GaussianRegression(AbstractProblem):
             raise ValueError(
                 f"GaussianRegression needs a PerceptronNetwork of ReLU or Erf as teacher, got {type(teacher).__name__}"
             )
+        if teacher.directions.ndim != 2:
+            raise ValueError(
+                f"the teacher must be one network, got directions of shape {teacher.directions.shape}: "
+                "take trajectory.at(index) of a trajectory"
+            )
         self.teacher = teacher
         self.noise = checks.as_float(checks.non_negative("noise", noise))
 

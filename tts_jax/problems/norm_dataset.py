@@ -31,7 +31,7 @@ class NormDataset(AbstractProblem):
     y: Float[Array, " n"]
 
     def __init__(self, x: ArrayLike, y: ArrayLike):
-        self.x, self.y = (checks.as_float(checks.finite(name, value)) for name, value in (("x", x), ("y", y)))
+        self.x, self.y = checks.numbers("x", x), checks.numbers("y", y)
         if self.x.ndim != 2 or self.y.ndim != 1 or len(self.x) != len(self.y) or not len(self.x):
             raise ValueError(
                 f"x must have shape (n, d) and y shape (n,), got {self.x.shape} and {self.y.shape}: "

@@ -41,6 +41,16 @@ class Regression(AbstractProblem):
         noise: Real[ArrayLike, ""] = 0.0,
         noise_law: Callable[..., Array] | None = None,
     ):
+        if not isinstance(target, AbstractTarget | Additive):
+            got = f"a {type(target).__name__}"
+            mend = "SmoothTarget(function)" if callable(target) else "e.g. PiecewiseConstant(jumps, values)"
+            if isinstance(target, ShallowNetwork):
+                mend = "teacher(network)"
+            raise ValueError(f"the target of a Regression must be one of tts_jax, got {got}: pass {mend}")
+        if noise_law is not None and not callable(noise_law):
+            raise ValueError(
+                f"noise_law must draw noise of a key and a shape, got {type(noise_law).__name__}: pass e.g. jax.random.normal"
+            )
         self.target = target
         self.noise = checks.as_float(checks.non_negative("noise", noise))
         self.noise_law = noise_law
@@ -57,10 +67,15 @@ class Regression(AbstractProblem):
 
     @override
     def check(self, model: PyTree) -> None:
-        if not isinstance(model, ShallowNetwork) or not isinstance(model.activation, AbstractActivation):
+        if not isinstance(model, ShallowNetwork):
             raise ValueError(
                 f"Regression has an exact risk for a ShallowNetwork, got {type(model).__name__}: "
                 "pass a ShallowNetwork, or draw a Dataset from the problem's sample"
+            )
+        if not isinstance(model.activation, AbstractActivation):
+            raise ValueError(
+                "Regression has an exact risk for activations that are piecewise polynomials, "
+                f"got {checks.called(model.activation)}: pass e.g. SmoothStep(eta), or draw a Dataset from the problem's sample"
             )
         dimension = len(self.components)
         if model.positions.ndim != 2 or model.positions.shape[1] != dimension:
