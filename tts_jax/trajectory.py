@@ -1,7 +1,8 @@
 """What `simulate` returns."""
 
 import enum
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import equinox as eqx
 import jax
@@ -9,11 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from . import _checks as checks
 from .networks import ShallowNetwork, trainable
 from .problems import AbstractProblem
 
 if TYPE_CHECKING:
     import xarray
+
+T = TypeVar("T")
 
 
 class Status(enum.IntEnum):
@@ -67,10 +71,46 @@ class Trajectory(eqx.Module):
     """A `Status`."""
     stats: Stats
 
+    def __repr__(self):
+        """How it ended, and when, with the first and the last risk; of many runs, how many ended in which way."""
+        known = checks.concrete(self.status)
+        if known is None or checks.concrete((self.slow_time, self.risk)) is None:
+            return super().__repr__()
+        ends = {status.name.lower().replace("_", " "): int((known == status).sum()) for status in Status}
+        if known.ndim:
+            counts = ", ".join(f"{n:,} {name}" for name, n in ends.items() if n)
+            return f"Trajectory({known.size:,} runs: {counts})"
+        (how,) = (name for name, n in ends.items() if n)
+        times, risk = np.asarray(self.slow_time), np.asarray(self.risk)
+        reached = max(np.flatnonzero(np.isfinite(risk)), default=0)
+        early = "" if reached == len(times) - 1 else f" of {times[-1]:.4g}"
+        return (
+            f"Trajectory({how}, slow time {times[0]:.4g} to {times[reached]:.4g}{early}, {len(times):,} saves, "
+            f"risk {risk[0]:.4g} to {risk[reached]:.4g}; {self.stats.method}, {int(self.stats.steps):,} steps)"
+        )
+
     def at(self, index: int | Int[Array, ""]) -> PyTree:
-        """The model at one save time."""
+        """The model at one save time; -1 is the last. Raises `IndexError` for an index out of range."""
+        saves, known = len(self.slow_time), checks.concrete(index)
+        if known is not None and not (known.ndim == 0 and -saves <= known < saves):
+            raise IndexError(f"index must be one of {-saves} to {saves - 1} for {saves} saves, got {index}")
         stacked, fixed = eqx.partition(self.model, trainable(self.model))
         return eqx.combine(jax.tree.map(lambda leaf: leaf[index], stacked), fixed)
+
+    def map(self, measure: Callable[[PyTree], T]) -> T:
+        """`measure(model)` of the model at each save time, stacked: its arrays have a leading time axis.
+
+        The loss on other data, an accuracy, the weights of one neuron, whatever JAX can trace; also under `jit` and
+        `vmap`.
+
+        >>> import jax, tts_jax as tts
+        >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+        >>> model = tts.ShallowNetwork.init(jax.random.key(0), 4, tts.SmoothStep(0.2))
+        >>> run = tts.simulate(tts.SGD(0.1, 0.01), model, problem, [0.0, 0.01, 0.02], key=jax.random.key(1))
+        >>> run.map(lambda model: model(0.3)).shape
+        (3,)
+        """
+        return over_time(measure, self.model)
 
     def to_xarray(self) -> "xarray.Dataset":
         """Labelled: dimensions `slow_time`, `neuron`, `coordinate`; status and cost as attributes.
@@ -78,6 +118,8 @@ class Trajectory(eqx.Module):
         Raises `ValueError` for a model that is not a `ShallowNetwork`.
         """
         import xarray
+
+T = TypeVar("T")
 
         if not isinstance(self.model, ShallowNetwork):
             raise ValueError(
@@ -104,7 +146,7 @@ class Trajectory(eqx.Module):
         )
 
 
-def over_time(measure, model: PyTree) -> Array:
+def over_time(measure: Callable[[PyTree], T], model: PyTree) -> T:
     """`measure` of the model at each time, for a model with a leading time axis on its trainable leaves."""
     stacked, fixed = eqx.partition(model, trainable(model))
     return jax.vmap(lambda leaves: measure(eqx.combine(leaves, fixed)))(stacked)
