@@ -14,8 +14,9 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("check", "good"),
     [
-        (checks.positive, [1e-300, 1, np.float32(0.5), jnp.array([0.1, 2.0])]),
-        (checks.non_negative, [0.0, 0, 1e300, jnp.zeros(2)]),
+        (checks.positive, [1e-300, 1, np.float32(0.5), jnp.array(0.1)]),
+        (checks.non_negative, [0.0, 0, 1e300, jnp.zeros(())]),
+        (checks.number, [-1.0, 0, np.array(2.0)]),
         (checks.finite, [-1.0, 0, [1.0, 2.0], jnp.array([])]),
         (checks.count, [1, np.int64(7)]),
     ],
@@ -32,10 +33,11 @@ def test_good_values_come_back(check, good):
         (checks.positive, 0.0, ("positive", "got 0.0")),
         (checks.positive, -1e-9, ("positive", "got -1e-09")),
         (checks.positive, NAN, ("got nan",)),
-        (checks.positive, jnp.array([1.0, 0.0]), ("got [1. 0.]",)),
         (checks.non_negative, -0.5, ("not negative", "got -0.5")),
         (checks.non_negative, INF, ("finite", "got inf")),
-        (checks.finite, [1.0, NAN], ("finite", "got [ 1. nan]")),
+        (checks.number, NAN, ("finite", "got nan")),
+        (checks.finite, [1.0, NAN], ("finite", "got nan at index 1")),
+        (checks.finite, [[1.0, 2.0], [INF, 3.0]], ("got inf in row 1, column 0",)),
         (checks.finite, -INF, ("got -inf",)),
         (checks.count, 0, ("integer", "at least 1", "got 0")),
         (checks.count, 2.0, ("integer", "got 2.0")),
@@ -52,11 +54,84 @@ def test_count_from_another_bound():
     reference.refuses(lambda: checks.count("n", 1, at_least=2), "at least 2", "got 1")
 
 
-@pytest.mark.parametrize("check", [checks.positive, checks.non_negative, checks.finite])
+SCALARS = checks.positive, checks.non_negative, checks.number
+
+
+@pytest.mark.parametrize("check", [*SCALARS, checks.finite])
 def test_traced_values_pass(check):
-    """They cannot be looked at, alone or inside a list."""
+    """They cannot be looked at."""
     assert jax.jit(lambda x: check("x", x))(-0.0) == 0
-    assert jax.vmap(lambda x: checks.as_float(check("x", [x, 1.0])))(jnp.array([NAN])).shape == (1, 2)
+    assert jax.vmap(lambda x: check("x", x))(jnp.array([NAN])).shape == (1,)
+
+
+def test_traced_values_in_a_list_pass():
+    assert jax.vmap(lambda x: checks.as_float(checks.finite("x", [x, 1.0])))(jnp.array([NAN])).shape == (1, 2)
+
+
+@pytest.mark.parametrize("check", SCALARS)
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ([1e-3, 1e-2], "one number, got shape (2,)"),
+        ([1e-3], "one number, got shape (1,)"),
+        (np.ones((2, 2)), "one number, got shape (2, 2)"),
+        ([], "one number, got shape (0,)"),
+        (True, "one number, got a truth value"),
+        (jnp.array(True), "one number, got a truth value"),
+        (1 + 0j, "real numbers, got complex numbers ((1+0j))"),
+        (jnp.array(1j), "real numbers, got complex numbers"),
+        ("1e-3", "real numbers, got text (1e-3)"),
+        (np.datetime64("2026-01-01"), "real numbers, got dates (2026-01-01)"),
+        (None, "real numbers, got NoneType"),
+        ({"a": 1.0}, "real numbers, got dict"),
+        (abs, "real numbers, got abs"),
+        (jax.random.key(0), "real numbers, got random keys"),
+        (np.ma.masked_array(1.0, True), "real numbers, got a masked array"),
+        ([1.0, [2.0]], "an array, got rows of different lengths"),
+    ],
+    ids=str,
+)
+def test_what_is_no_number_is_refused(check, bad, said):
+    reference.refuses(lambda: check("size", bad), f"size must be {said}")
+
+
+@pytest.mark.parametrize("bad", [jnp.ones(2), jnp.array(True), jnp.array(1j)])
+def test_traced_values_that_are_no_numbers_are_refused(bad):
+    reference.refuses(lambda: jax.jit(lambda x: checks.positive("size", x))(bad), "size must be")
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [
+        ([1, 2], float),
+        (3, float),
+        (0.5, float),
+        (np.arange(3), float),
+        (jnp.arange(3), float),
+        (np.array([True]), float),
+        (np.float32([1.5]), np.float32),
+        (jnp.float32(1.5), np.float32),
+    ],
+    ids=str,
+)
+def test_leaves_are_floats(given, dtype):
+    """Those that are keep their type."""
+    got = checks.leaf("weights", given)
+    assert isinstance(got, jax.Array)
+    assert got.dtype == dtype
+    assert not got.weak_type
+    np.testing.assert_array_equal(got, given)
+
+
+def test_one_key():
+    for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+        assert checks.random_key("key", key) is key
+    for bad, said in (
+        (0, "got 0"),
+        (jax.random.split(jax.random.key(0), 3), "shape (3,)"),
+        (np.zeros(2), "got array([0., 0.])"),
+    ):
+        reference.refuses(lambda bad=bad: checks.random_key("key", bad), said, "jax.random.key(0)")
 
 
 @pytest.mark.parametrize("times", [[0.0], [0.0, 0.0, 1.0], np.linspace(0, 1, 5), (1, 2)])
@@ -76,6 +151,10 @@ def test_good_times(times):
         ([0.0, NAN], ("finite", "nan")),
         ([0.0, INF], ("finite", "inf")),
         ([0.0, 2.0, 1.0, 3.0], ("decrease", "got 2.0 before 1.0 at index 1")),
+        ([0.0, 1.0j], ("real numbers", "complex")),
+        (np.ma.masked_array([0.0, 1.0], [False, True]), ("masked",)),
+        (np.array(["2026-01-01"], "datetime64[D]"), ("dates",)),
+        ("0 1", ("text",)),
     ],
 )
 def test_bad_times(times, said):

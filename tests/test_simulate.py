@@ -134,7 +134,7 @@ def test_numpy_leaves(runs):
     case = reference.small_case()
     _, problem = reference.build(case)
     model = tts.ShallowNetwork(case.weights[:, None], case.positions[:, None], np.array(case.bias), tts.SmoothStep(0.2))
-    assert isinstance(model.weights, np.ndarray)
+    assert isinstance(model.weights, jax.Array)
     got = tts.simulate(DYNAMICS["sgd"], model, problem, list(TIMES), key=jax.random.key(0))
     np.testing.assert_array_equal(reference.states(got), reference.states(runs["sgd"]))
     assert isinstance(got.model.weights, jax.Array)
@@ -268,6 +268,16 @@ ROWS = np.zeros(4)
         (lambda: run(DYNAMICS["flow"], samples=(ROWS, ROWS)), ["GradientFlow", "samples"]),
         (lambda: run(DYNAMICS["reduced"], samples=(ROWS, ROWS)), ["ReducedFlow", "samples"]),
         (lambda: run(DYNAMICS["sgd"], key=None), ["SGD", "key=jax.random.key(0)"]),
+        (lambda: run(DYNAMICS["sgd"], key=0), ["one random key, got 0", "key=jax.random.key(0)"]),
+        (lambda: run(DYNAMICS["sgd"], key=jax.random.split(jax.random.key(0))), ["one random key", "shape (2,)"]),
+        (lambda: run(DYNAMICS["sgd"], samples=data()), ["samples=(x, y)", "got Dataset", "as the problem"]),
+        (lambda: run(tts.GradientFlow), ["a dynamics", "got the class GradientFlow"]),
+        (lambda: run(DYNAMICS["flow"], np.array([0.0, 1j])), ["slow_times", "complex"]),
+        (
+            lambda: tts.simulate(DYNAMICS["flow"], regression(), network(), TIMES),
+            ["Regression and then ShallowNetwork"],
+        ),
+        (lambda: tts.simulate(DYNAMICS["flow"], network(), None, TIMES), ["ShallowNetwork and then NoneType"]),
         (
             lambda: tts.simulate(tts.GradientFlow(0.1, slow=lambda m: m.layers[0]), perceptron(), regression(), TIMES),
             ["Regression", "MLP"],

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array
 
 UNFIT = {
     np.complexfloating: ("complex numbers", "pass real and imaginary parts as numbers of their own"),
@@ -48,15 +48,10 @@ def called(value: Any) -> str:
 
 def real(name: str, value: Any) -> np.ndarray | Array:
     """The value as an array of real numbers: one of JAX as it is, anything else of NumPy, or of JAX where traced."""
-    if isinstance(value, Array):
-        array = value
-    elif _is_traced(value):
-        array = jnp.asarray(value)
-    else:
-        array = _of_numpy(name, value)
+    array: np.ndarray | Array = jnp.asarray(value) if _is_traced(value) else _of_numpy(name, value)
     for kind, (what, mend) in UNFIT.items():
         if jnp.issubdtype(array.dtype, kind):
-            example = "" if isinstance(array, Array) or not array.size else f" ({array.flat[0]!s})"
+            example = f" ({array.flat[0]!s})" if isinstance(array, np.ndarray) and array.size else ""
             raise ValueError(f"{name} must be real numbers, got {what}{example}: {mend}")
     return array
 
@@ -75,6 +70,11 @@ def scalar(name: str, value: Any) -> np.ndarray | Array:
         got = f"shape {array.shape}" if array.shape else "a truth value"
         raise ValueError(f"{name} must be one number, got {got}: pass a number, and use jax.vmap for several")
     return array
+
+
+def number(name: str, value: Any) -> Any:
+    finite(name, scalar(name, value))
+    return value
 
 
 def positive(name: str, value: Any) -> Any:
@@ -100,7 +100,7 @@ def count(name: str, value: Any, at_least: int = 1) -> int:
 def finite(name: str, value: Any) -> Any:
     known = concrete(real(name, value))
     if known is not None and not (good := np.isfinite(known)).all():
-        at = np.unravel_index(int(np.argmin(good)), known.shape)
+        at = tuple(map(int, np.unravel_index(np.argmin(good), known.shape)))
         raise ValueError(
             f"{name} must be finite, got {known[at]}{_place(at)}: leave such values out, or put a number in their place"
         )
@@ -115,7 +115,7 @@ def numbers(name: str, value: Any, integers: bool = False) -> Array:
     return as_float(finite(name, array))
 
 
-def random_key(name: str, value: Any) -> Key[Array, ""]:
+def random_key(name: str, value: Any) -> Array:
     """One key of `jax.random.key`, or of the older `jax.random.PRNGKey`."""
     is_array = isinstance(value, Array)
     if is_array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and not value.shape:
@@ -166,7 +166,9 @@ def _is_traced(value: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
-def _of_numpy(name: str, value: Any) -> np.ndarray:
+def _of_numpy(name: str, value: Any) -> np.ndarray | Array:
+    if isinstance(value, Array):
+        return value
     if np.ma.is_masked(value):
         raise ValueError(f"{name} must be real numbers, got a masked array, whose mask would be lost: select the rows")
     if hasattr(value, "columns") and hasattr(value, "items"):  # a table of pandas: a fault is named by its column

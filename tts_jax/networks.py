@@ -86,8 +86,9 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         """
         shape = (checks.count("neurons", neurons), checks.count("dimension", dimension))
         position_key, weight_key = jax.random.split(checks.random_key("key", key))
+        largest = checks.as_float(checks.number("weight_range", weight_range))
         return cls(
-            weights=checks.as_float(checks.non_negative("weight_range", weight_range)) * jax.random.uniform(weight_key, shape, float),
+            weights=largest * jax.random.uniform(weight_key, shape, float),
             positions=jax.random.uniform(position_key, shape, float),
             bias=jnp.zeros((), float) if bias else None,
             activation=activation,
@@ -110,8 +111,8 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         bias, weights = (None, outer) if self.bias is None else (outer[0], outer[1:])
         return ShallowNetwork(weights.reshape(shape), inner.reshape(shape), bias, self.activation)
 
-    def __call__(self, x: Float[Array, " d"] | Float[Array, ""]) -> Float[Array, ""]:
-        _check_input(x, "positions", self.positions)
+    def __call__(self, x: Real[ArrayLike, " d"] | Real[ArrayLike, ""]) -> Float[Array, ""]:
+        _check_input(x, "positions", self.positions, scalar=True)
         output = jnp.sum(self.weights * self.activation(jax.lax.broadcast_to_rank(x, 2) - self.positions))
         return output if self.bias is None else self.bias + output
 
@@ -120,7 +121,8 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
     r"""$f(x) = \sum_{j=1}^m a_j\,\phi(w_j \cdot x)$ for $x \in R^d$.
 
     `weights` $a$ has shape (m,), `directions` $w$ shape (m, d). The directions are its slow leaves. The activation is
-    one with a kernel for Gaussian inputs, `ReLU` or `Erf`. Lists, NumPy arrays and integers become floating-point leaves.
+    one with a kernel for Gaussian inputs, `ReLU` or `Erf`. Lists, NumPy arrays and integers become floating-point
+    leaves.
 
     Raises `ValueError` where the shapes do not fit.
     """
@@ -171,12 +173,12 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
     def with_vectors(self, outer: Float[Array, " n"], inner: Float[Array, " m"]) -> "PerceptronNetwork":
         return PerceptronNetwork(outer, inner.reshape(self.directions.shape), self.activation)
 
-    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+    def __call__(self, x: Real[ArrayLike, " d"]) -> Float[Array, ""]:
         _check_input(x, "directions", self.directions)
-        return self.weights @ self.activation(self.directions @ jnp.atleast_1d(x))
+        return self.weights @ self.activation(self.directions @ x)
 
 
-def _check_input(x: Any, name: str, inner: Array) -> None:
+def _check_input(x: Any, name: str, inner: Array, scalar: bool = False) -> None:
     """Raises `ValueError` for what is not one input of a network with this inner layer."""
     if inner.ndim > 2:
         raise ValueError(
@@ -184,7 +186,7 @@ def _check_input(x: Any, name: str, inner: Array) -> None:
             "use trajectory.at(index), or trajectory.map(measure)"
         )
     got, inputs = jnp.shape(x), inner.shape[1]
-    if got != (inputs,) and (got, inputs) != ((), 1):
+    if got != (inputs,) and not (scalar and (got, inputs) == ((), 1)):
         raise ValueError(
             f"a network with {name} of shape {inner.shape} takes one input of shape ({inputs},), got {got}: "
             "use jax.vmap(network) for many"

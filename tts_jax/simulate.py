@@ -1,6 +1,7 @@
 """The verb: a dynamics moves a model on a problem."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Key, PyTree, Real
 
 from . import _checks as checks
 from .dynamics.base import AbstractDynamics, Task
+from .networks import trainable
 from .problems import AbstractProblem
 from .trajectory import Trajectory
 
@@ -35,22 +37,56 @@ def simulate(
     that was killed goes on where it was written last when the same call is made again, and ends bit for bit as an
     undisturbed one does; a finished run is read from it.
 
+    All floating-point leaves of the model train, but for those of an activation. A warning names integer arrays, which
+    do not.
+
     The same call works under `jax.jit`, `jax.vmap` and automatic differentiation (without `progress` and `checkpoint`).
 
     Raises `ValueError`, before any long work, for save times that decrease or are negative, for a model that the
-    problem or the dynamics cannot treat, for a missing `key`, and for a `checkpoint` of another configuration. A
-    numerical failure raises nothing: see `Trajectory.status`.
+    problem or the dynamics cannot treat or that has complex leaves, for a missing `key`, and for a `checkpoint` of
+    another configuration. A numerical failure raises nothing: see `Trajectory.status`.
     """
+    if not isinstance(dynamics, AbstractDynamics):
+        raise ValueError(f"simulate needs a dynamics, got {checks.called(dynamics)}: pass e.g. GradientFlow(1e-3)")
+    if not isinstance(problem, AbstractProblem):
+        raise ValueError(
+            f"simulate needs a problem after the model, got {checks.called(model)} and then {checks.called(problem)}: "
+            "pass e.g. Regression(target), or Dataset(x, y)"
+        )
     times = checks.slow_times(slow_times)
     model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
+    _check_leaves(model)
     problem.check(model)
     name = type(dynamics).__name__
+    if isinstance(samples, AbstractProblem):
+        raise ValueError(
+            f"samples=(x, y) has a row for each step, got {checks.called(samples)}: pass it as the problem instead"
+        )
     if samples is not None and not dynamics.stochastic:
         raise ValueError(
             f"{name} draws no samples here, got samples=(x, y): leave them out, or pass the data as Dataset(x, y)"
         )
     if dynamics.stochastic and key is None and samples is None:
         raise ValueError(f"{name} draws samples: pass key=jax.random.key(0), or samples=(x, y) to replay a stream")
+    if key is not None:
+        checks.random_key("key", key)
     if checkpoint is not None and not dynamics.resumable:
         raise ValueError(f"checkpoint is for SGD, got {name}: leave it out")
     return dynamics.run(Task(model, problem, times, key, samples, progress, checkpoint))
+
+
+def _check_leaves(model: PyTree) -> None:
+    """Refuses complex leaves, and says which ones look as if they trained but do not."""
+    trains = jax.tree.leaves(trainable(model))
+    for (path, leaf), moves in zip(jax.tree_util.tree_leaves_with_path(model), trains, strict=True):
+        name = f"{type(model).__name__}{jax.tree_util.keystr(path)}"
+        if moves and jnp.iscomplexobj(leaf):
+            raise ValueError(
+                f"only real leaves train, got {leaf.dtype} in {name}: keep real and imaginary part as two leaves"
+            )
+        if isinstance(leaf, jax.Array | np.generic) and jnp.issubdtype(leaf.dtype, np.signedinteger):
+            warnings.warn(
+                f"{name} does not train, as its type is {leaf.dtype}: convert it with jnp.asarray(..., float), or "
+                "make it static where it is no parameter",
+                stacklevel=3,
+            )

@@ -120,7 +120,7 @@ class PiecewiseLinear(AbstractTarget):
     ):
         self.knots = jnp.atleast_1d(checks.as_float(checks.finite("knots", knots)))
         self.slopes = jnp.atleast_1d(checks.as_float(checks.finite("slopes", slopes)))
-        self.intercept = checks.as_float(checks.finite("intercept", checks.scalar("intercept", intercept)))
+        self.intercept = checks.as_float(checks.number("intercept", intercept))
         if self.knots.ndim != 1 or self.knots.shape != self.slopes.shape:
             raise ValueError(
                 f"a target with {self.knots.size} knots has {self.knots.size} slopes, got {self.slopes.size}: "

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from . import _checks as checks
 from .networks import ShallowNetwork, trainable
@@ -89,10 +89,10 @@ class Trajectory(eqx.Module):
             f"risk {risk[0]:.4g} to {risk[reached]:.4g}; {self.stats.method}, {int(self.stats.steps):,} steps)"
         )
 
-    def at(self, index: int | Int[Array, ""]) -> PyTree:
+    def at(self, index: Int[ArrayLike, ""]) -> PyTree:
         """The model at one save time; -1 is the last. Raises `IndexError` for an index out of range."""
         saves, known = len(self.slow_time), checks.concrete(index)
-        if known is not None and not (known.ndim == 0 and -saves <= known < saves):
+        if known is not None and not (known.ndim == 0 and known.dtype.kind in "iu" and -saves <= known < saves):
             raise IndexError(f"index must be one of {-saves} to {saves - 1} for {saves} saves, got {index}")
         stacked, fixed = eqx.partition(self.model, trainable(self.model))
         return eqx.combine(jax.tree.map(lambda leaf: leaf[index], stacked), fixed)
@@ -118,8 +118,6 @@ class Trajectory(eqx.Module):
         Raises `ValueError` for a model that is not a `ShallowNetwork`.
         """
         import xarray
-
-T = TypeVar("T")
 
         if not isinstance(self.model, ShallowNetwork):
             raise ValueError(

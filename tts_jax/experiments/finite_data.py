@@ -58,7 +58,8 @@ class FiniteData(AbstractExperiment):
             checks.count(name, getattr(self, name))
         for name in ("step_size", "weight_range", *(("eta",) if self.eta is not None else ())):
             checks.positive(name, getattr(self, name))
-        checks.positive("epsilons", self.epsilons)
+        for epsilon in self.epsilons:
+            checks.positive("epsilons", epsilon)
         if not 0 < self.budgets[0] < self.budgets[1]:
             raise ValueError(f"budgets must be positive and increasing, got {self.budgets}: as in (300, 5000)")
 

@@ -52,7 +52,8 @@ class RegimeAtlas(AbstractStaircase):
         for name in ("step_size", "sgd_slow_time"):
             checks.positive(name, getattr(self, name))
         for name in ("epsilons", "sgd_epsilons"):
-            checks.positive(name, np.asarray(getattr(self, name)))
+            for value in getattr(self, name):
+                checks.positive(name, value)
         for size in (*self.sizes, *self.sgd_sizes):
             checks.count("neurons", size)
         for name in ("seeds", "sgd_seeds"):

@@ -48,7 +48,8 @@ class VaryingEpsilon(AbstractStaircase):
     def __check_init__(self):
         for name in ("step_size", "slow_time"):
             checks.positive(name, getattr(self, name))
-        checks.positive("epsilons", np.asarray(self.epsilons))
+        for epsilon in self.epsilons:
+            checks.positive("epsilons", epsilon)
         checks.count("neurons", self.neurons)
         self.check_seeds("seeds")
 

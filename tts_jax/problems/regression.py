@@ -42,14 +42,12 @@ class Regression(AbstractProblem):
         noise_law: Callable[..., Array] | None = None,
     ):
         if not isinstance(target, AbstractTarget | Additive):
-            got = f"a {type(target).__name__}"
-            mend = "SmoothTarget(function)" if callable(target) else "e.g. PiecewiseConstant(jumps, values)"
-            if isinstance(target, ShallowNetwork):
-                mend = "teacher(network)"
-            raise ValueError(f"the target of a Regression must be one of tts_jax, got {got}: pass {mend}")
+            raise ValueError(
+                f"the target of a Regression must be one of tts_jax, got {checks.called(target)}: {_instead_of(target)}"
+            )
         if noise_law is not None and not callable(noise_law):
             raise ValueError(
-                f"noise_law must draw noise of a key and a shape, got {type(noise_law).__name__}: pass e.g. jax.random.normal"
+                f"noise_law(key, shape) must draw noise, got {checks.called(noise_law)}: pass e.g. jax.random.normal"
             )
         self.target = target
         self.noise = checks.as_float(checks.non_negative("noise", noise))
@@ -74,8 +72,8 @@ class Regression(AbstractProblem):
             )
         if not isinstance(model.activation, AbstractActivation):
             raise ValueError(
-                "Regression has an exact risk for activations that are piecewise polynomials, "
-                f"got {checks.called(model.activation)}: pass e.g. SmoothStep(eta), or draw a Dataset from the problem's sample"
+                "Regression has an exact risk for activations that are piecewise polynomials, got "
+                f"{checks.called(model.activation)}: pass e.g. SmoothStep(eta), or draw a Dataset from its sample"
             )
         dimension = len(self.components)
         if model.positions.ndim != 2 or model.positions.shape[1] != dimension:
@@ -122,6 +120,12 @@ class Regression(AbstractProblem):
             noise = self.noise_law(noise_key, (n,)).astype(x.dtype)
         labels = self.target(x) if isinstance(self.target, Additive) else self.target(x[:, 0])
         return x, labels + self.noise * noise
+
+
+def _instead_of(target: object) -> str:
+    if isinstance(target, ShallowNetwork):
+        return "pass teacher(network)"
+    return "pass SmoothTarget(function)" if callable(target) else "pass e.g. PiecewiseConstant(jumps, values)"
 
 
 def _gradient(problem: Regression, model: ShallowNetwork) -> ShallowNetwork:
