@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 from typing_extensions import override
 
-from . import _checks as checks
+from . import _checks as checks, _pieces as pieces
 from .exact import step
 from .exact.kernels import arc_cosine, arc_sine
 
@@ -128,3 +128,19 @@ class Erf(AbstractGaussianActivation):
     @override
     def kernel(self, w: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, ""]:
         return arc_sine(w, v)
+
+
+def verify(activation: AbstractActivation) -> None:
+    """Raises `ValueError` for an activation of the user's that is no polynomial of its `degree` between its `kinks`."""
+    pieces.verify(activation, _on_the_interval)
+
+
+def _on_the_interval(activation: AbstractActivation) -> tuple[pieces.Function, Float[Array, " k"]]:
+    """Three neurons, whose differences from an input reach from -1 to 1."""
+    positions = jnp.array([0.0, 0.37, 1.0])
+
+    def sum_of_three(x):
+        first, second, third = (activation(x - position) for position in positions)
+        return first + 0.7 * second + 1.3 * third
+
+    return sum_of_three, activation.kinks(positions)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from . import _checks as checks
+from .activations import verify as verify_activation
 from .exact.quadrature import mean_square
 from .networks import ShallowNetwork, trainable
 from .trajectory import Trajectory
@@ -43,6 +44,7 @@ def _between(a: ShallowNetwork, b: ShallowNetwork) -> Float[Array, ""]:
 
 def _network(model: Trajectory | ShallowNetwork) -> ShallowNetwork:
     if isinstance(model, ShallowNetwork) and model.positions.shape[1:] == (1,):
+        verify_activation(model.activation)
         return model
     shape = f" with positions of shape {model.positions.shape}" if isinstance(model, ShallowNetwork) else ""
     raise ValueError(

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
-from numpy.polynomial import chebyshev
 from typing_extensions import override
 
-from . import _checks as checks
-from .activations import AbstractActivation
+from . import _checks as checks, _pieces as pieces
+from .activations import AbstractActivation, verify as verify_activation
 from .networks import ShallowNetwork
 
 MOST_PANELS = 512
@@ -197,7 +196,9 @@ class SmoothTarget(AbstractTarget):
         checks.positive("tolerance", tolerance)
         edges = np.unique(np.concatenate([[0.0, 1.0], np.clip(np.asarray(checks.finite("kinks", kinks), float), 0, 1)]))
         while True:
-            deviation, scale = _deviation(self, edges)
+            deviation, scale = pieces.misfit(self, edges, self.degree, 2 * self.degree + 2)
+            if not np.isfinite(scale):
+                raise ValueError("the target must be finite on [0, 1], got infinity or NaN: clip the function")
             rough = deviation > tolerance * max(1.0, scale)
             if not rough.any():
                 break
@@ -246,10 +247,11 @@ class NetworkTarget(AbstractTarget):
 def teacher(network: ShallowNetwork) -> AbstractTarget | Additive:
     """The network as a target: a student's risk is exact, being that of a piecewise polynomial.
 
-    Raises `ValueError` for a model that is not a `ShallowNetwork`.
+    Raises `ValueError` for a model that is not a `ShallowNetwork`, or whose activation is not of its `degree`.
     """
     if not isinstance(network, ShallowNetwork) or network.positions.ndim != 2:
         raise ValueError(f"teacher needs a ShallowNetwork, got {type(network).__name__}: use SmoothTarget(function)")
+    verify_activation(network.activation)
     bias = jnp.zeros_like(network.weights[0, 0]) if network.bias is None else network.bias
     parts = [
         NetworkTarget(
@@ -264,16 +266,10 @@ def teacher(network: ShallowNetwork) -> AbstractTarget | Additive:
     return parts[0] if len(parts) == 1 else Additive(parts)
 
 
-def _deviation(target: SmoothTarget, edges: Float[np.ndarray, " e"]) -> tuple[Float[np.ndarray, " p"], float]:
-    """How far each panel is from the polynomial through its Chebyshev nodes, and the largest value."""
-    count = target.degree + 1
-    nodes, between = chebyshev.chebpts1(count), np.cos(np.pi * (np.arange(2 * count) + 0.25) / (2 * count))
-    to_between = chebyshev.chebvander(between, count - 1) @ np.linalg.inv(chebyshev.chebvander(nodes, count - 1))
-    left, half = edges[:-1, None], np.diff(edges)[:, None] / 2
-    x = left + half * (1 + np.concatenate([nodes, between]))
-    with jax.ensure_compile_time_eval():
-        values = np.asarray(target(checks.as_float(x)))
-    if not np.isfinite(values).all():
-        raise ValueError("the target must be finite on [0, 1], got infinity or NaN: clip the function")
-    deviation = np.abs(values[:, count:] - values[:, :count] @ to_between.T).max(axis=1)
-    return deviation, float(np.abs(values).max())
+def verify(target: AbstractTarget) -> None:
+    """Raises `ValueError` for a target of the user's that is no polynomial of its `degree` between its `kinks`."""
+    pieces.verify(target, _on_the_interval)
+
+
+def _on_the_interval(target: AbstractTarget) -> tuple[pieces.Function, Float[Array, " k"]]:
+    return target, target.kinks

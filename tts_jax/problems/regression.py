@@ -9,11 +9,11 @@ from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
 from typing_extensions import override
 
 from .. import _checks as checks
-from ..activations import AbstractActivation, Heaviside, SmoothStep
+from ..activations import AbstractActivation, Heaviside, SmoothStep, verify as verify_activation
 from ..exact import additive, samples
 from ..exact.forms import Hessian, NormalEquations
 from ..networks import ShallowNetwork
-from ..targets import AbstractTarget, Additive, PiecewiseConstant
+from ..targets import AbstractTarget, Additive, PiecewiseConstant, verify as verify_target
 from .base import AbstractProblem, squared_error
 from .structure import SampleGradient, Structure
 
@@ -28,7 +28,9 @@ class Regression(AbstractProblem):
     `noise_law(key, shape)` draws another $\xi$, of mean 0: `jax.random.normal`, `jax.random.rademacher`, `lambda key,
     shape: jax.random.t(key, 5.0, shape)`. The constant is then $\text{noise}^2\,\mathbb{E}\,\xi^2$.
 
-    Raises `ValueError` for a negative `noise`, and `risk` for a model that it has no exact risk for.
+    Raises `ValueError` for a negative `noise`, and `risk` for a model that it has no exact risk for. A target or an
+    activation of the user's is asked once whether it is a polynomial of its `degree` between its `kinks`; `ValueError`
+    where it is not.
     """
 
     target: AbstractTarget | Additive
@@ -45,6 +47,8 @@ class Regression(AbstractProblem):
             raise ValueError(
                 f"the target of a Regression must be one of tts_jax, got {checks.called(target)}: {_instead_of(target)}"
             )
+        for component in target.components if isinstance(target, Additive) else (target,):
+            verify_target(component)
         if noise_law is not None and not callable(noise_law):
             raise ValueError(
                 f"noise_law(key, shape) must draw noise, got {checks.called(noise_law)}: pass e.g. jax.random.normal"
@@ -75,6 +79,7 @@ class Regression(AbstractProblem):
                 "Regression has an exact risk for activations that are piecewise polynomials, got "
                 f"{checks.called(model.activation)}: pass e.g. SmoothStep(eta), or draw a Dataset from its sample"
             )
+        verify_activation(model.activation)
         dimension = len(self.components)
         if model.positions.ndim != 2 or model.positions.shape[1] != dimension:
             raise ValueError(
