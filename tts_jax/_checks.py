@@ -78,9 +78,11 @@ def number(name: str, value: Any) -> Any:
 
 
 def positive(name: str, value: Any) -> Any:
-    known = concrete(scalar(name, value))
-    if known is not None and not (np.isfinite(known) and known > 0):
-        raise ValueError(f"{name} must be positive and finite, got {known}: pass e.g. {name}=1e-3")
+    """Neither 0 nor infinite in JAX's default float type either, in which XLA takes what is below `tiny` to be 0."""
+    known, held = concrete(scalar(name, value)), jnp.finfo(jax.dtypes.canonicalize_dtype(float))
+    if known is not None and not held.tiny <= known <= held.max:
+        but = f", beyond what {held.dtype} holds" if np.isfinite(known) and known > 0 else ""
+        raise ValueError(f"{name} must be positive and finite, got {known}{but}: pass e.g. {name}=1e-3")
     return value
 
 

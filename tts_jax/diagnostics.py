@@ -13,7 +13,7 @@ from .dynamics.base import Groups
 from .dynamics.flow.equation import Choice, FlowEquation
 from .dynamics.integration import Integration, integrate
 from .networks import ShallowNetwork
-from .problems import Regression
+from .problems import AbstractProblem, Regression
 from .trajectory import Status
 
 
@@ -28,7 +28,11 @@ def hit_times(
 
     Raises `ValueError` for an `end` that is not positive, and for a model or a target without jumps and windows.
     """
+    if not isinstance(flow, GradientFlow):
+        raise ValueError(f"hit_times follows a GradientFlow, got {checks.called(flow)}: pass e.g. GradientFlow(1e-3)")
     end = checks.as_float(checks.positive("end", end))
+    if not isinstance(problem, AbstractProblem):
+        raise ValueError(f"hit_times needs a problem after the model, got {checks.called(problem)}: pass a Regression")
     problem.check(model)
     structure = problem.structure(model)
     if structure.staircase is None or structure.hessian is None:

@@ -1,9 +1,11 @@
 """The verb: a dynamics moves a model on a problem."""
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Sequence
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from . import _checks as checks
 from .dynamics.base import AbstractDynamics, Task
 from .networks import trainable
 from .problems import AbstractProblem
-from .trajectory import Trajectory
+from .trajectory import Status, Trajectory
 
 
 def simulate(
@@ -39,6 +41,9 @@ def simulate(
 
     All floating-point leaves of the model train, but for those of an activation. A warning names integer arrays, which
     do not.
+
+    Save times that are traced cannot be refused: where they decrease or are negative, the run is NaN and has
+    `Status.DIVERGED`.
 
     The same call works under `jax.jit`, `jax.vmap` and automatic differentiation (without `progress` and `checkpoint`).
 
@@ -72,7 +77,17 @@ def simulate(
         checks.random_key("key", key)
     if checkpoint is not None and not dynamics.resumable:
         raise ValueError(f"checkpoint is for SGD, got {name}: leave it out")
-    return dynamics.run(Task(model, problem, times, key, samples, progress, checkpoint))
+    trajectory = dynamics.run(Task(model, problem, times, key, samples, progress, checkpoint))
+    return trajectory if checks.concrete(times) is not None else _in_order(trajectory)
+
+
+def _in_order(trajectory: Trajectory) -> Trajectory:
+    """NaN where the save times are not."""
+    good = jnp.all(jnp.diff(trajectory.slow_time, prepend=0.0) >= 0)
+    moving, fixed = eqx.partition((trajectory.model, trajectory.risk), (trainable(trajectory.model), True))
+    model, risk = eqx.combine(jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), moving), fixed)
+    status = jnp.where(good, trajectory.status, jnp.asarray(Status.DIVERGED, trajectory.status.dtype))
+    return dataclasses.replace(trajectory, model=model, risk=risk, status=status)
 
 
 def _check_leaves(model: PyTree) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -141,6 +142,11 @@ def test_list_names_every_experiment():
         (("run", "same-step", "--step-size", "inf"), "step_size must be positive and finite, got inf"),
         (("run", "same-step", "--step-size", "1e-12"), "choose a step_size"),
         (("run", "same-step", "--seed", "-1"), "seed must be an integer of at least 0, got -1"),
+        (("run", "same-step", "--epsilon", "1e-320"), "epsilon must be positive and finite, got 1e-320"),
+        (("run", "same-step", "--epsilon", "1e-307"), "choose a step_size"),
+        (("run", "notation", "--seed", "-1"), "seed must be an integer of at least 0, got -1"),
+        (("run", "relu", "--seed", str(2**32)), "seed must be below 2**32"),
+        (("run", "varying-epsilon", "--seed", str(2**32 - 1)), "seeds must end below 2**32"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, monkeypatch, tmp_path):
@@ -175,6 +181,33 @@ def test_the_installed_command_lists_the_experiments():
     listed = subprocess.run([command, "list"], capture_output=True, text=True, check=True, timeout=120)
     assert "two-timescale" in listed.stdout
     assert listed.stderr == ""
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_a_terminal_without_greek_letters(encoding):
+    """As of Windows, where the output is redirected."""
+    command = pathlib.Path(sys.executable).with_name("tts-jax")
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    listed = subprocess.run([command, "list"], capture_output=True, check=True, timeout=120, env=environment)
+    assert "two-timescale" in listed.stdout.decode(encoding)
+    assert listed.stderr == b""
+
+
+def test_another_run_is_not_overwritten(tmp_path):
+    def notation(*options):
+        return call("run", "notation", "--out", str(tmp_path), *options)
+
+    assert notation()[0] == 0
+    picture = (tmp_path / "notation.png").stat().st_mtime_ns
+    code, text, error = notation("--seed", "3")
+    assert (code, text) == (2, "")
+    assert error == f"tts-jax: {tmp_path} holds a run with seed 1, not 3: choose another folder, or move it away\n"
+    assert (tmp_path / "notation.png").stat().st_mtime_ns == picture
+    code, _, error = notation()
+    assert code == 0
+    assert error.startswith(f"{tmp_path} holds this run already, which is made anew\n")
+    (tmp_path / "summary.json").write_text("[]")
+    assert "summary.json is not of an experiment" in notation()[2]
 
 
 def test_reproduce_prints_every_claim_and_the_page(monkeypatch, tmp_path):

@@ -284,7 +284,7 @@ def test_columns_of_pandas():
     for got in (tts.Dataset(table, pandas.Series(y[:, 0])), tts.Dataset(table[["a", "b"]], labels)):
         np.testing.assert_array_equal(got.x, want.x)
         np.testing.assert_array_equal(got.y, want.y)
-    reference.refuses(lambda: tts.Dataset(table, pandas.Series(["cat", "dog"] * 15)), "y must be numbers", "'cat'")
+    reference.refuses(lambda: tts.Dataset(table, pandas.Series(["cat", "dog"] * 15)), "y must be real numbers", "'cat'")
     reference.refuses(lambda: tts.Dataset(table, pandas.Series([1, None] * 15, dtype="Int64")), "y must be")
 
 

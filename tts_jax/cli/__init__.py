@@ -1,6 +1,7 @@
 """The command line: `tts-jax list`, `tts-jax run two-timescale`, `tts-jax sweep`."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -21,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Compiled programs are kept in `$XDG_CACHE_HOME/tts_jax` (by default `~/.cache/tts_jax`) from one run to the next,
     or where `JAX_COMPILATION_CACHE_DIR` says.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # of a terminal, or a pipe, that has no Greek letters
     jax.config.update("jax_enable_x64", True)
     cache()
     options = _parser().parse_args(arguments)

@@ -1,6 +1,7 @@
 """The subcommands of experiments: `list`, `run` and `reproduce`."""
 
 import argparse
+import sys
 from typing import Any
 
 from rich import box
@@ -54,8 +55,11 @@ def _run(options: argparse.Namespace) -> int:
     try:
         experiment = preset(options.name, options.profile, **changes)
         folder = checks.writable_folder(options.out or f"out/{experiment.name}-{experiment.profile}")
+        again = experiment.check_folder(folder)
     except ValueError as error:
         return refuse(error)
+    if again:
+        print(f"{folder} holds this run already, which is made anew", file=sys.stderr)
     screen = console()
     screen.print(f"{experiment.name} ({experiment.profile}): {experiment.description}", soft_wrap=True)
     try:
@@ -74,8 +78,11 @@ def _reproduce(options: argparse.Namespace) -> int:
     except ValueError as error:
         return refuse(error)
     screen = console()
-    with reporting() as report:
-        reproduction = reproduce(experiments, folder, report)
+    try:
+        with reporting() as report:
+            reproduction = reproduce(experiments, folder, report)
+    except (ValueError, ImportError) as error:
+        return refuse(error)
     for outcome in reproduction.outcomes:
         screen.print(
             f"\n{outcome.experiment.shows} ({outcome.experiment.name}, {outcome.seconds:.1f} s)", soft_wrap=True

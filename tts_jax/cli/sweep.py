@@ -12,6 +12,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from .. import _checks as checks
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, TwoTimescaleLimit
 from ..problems import Regression
 from ..sweeps import load, sweep
@@ -70,7 +71,8 @@ def _sweep(options: argparse.Namespace) -> int:
 
             jax.distributed.initialize()
         plan = _plan(options)
-        store = options.resume or options.store
+        in_plan = plan.pop("store")
+        store = options.resume or in_plan
         arguments = _arguments(plan)
         if options.dry_run:
             _describe(plan, arguments)
@@ -97,14 +99,15 @@ def _plan(options: argparse.Namespace) -> dict[str, Any]:
         attributes = _load(options.resume).attrs
         if "plan" not in attributes:
             raise ValueError(f"{options.resume} was not made by `tts-jax sweep`: call tts.sweep again to go on with it")
-        return json.loads(attributes["plan"])
-    return PLAN | _file(options.config) | given
+        return {"store": None} | json.loads(attributes["plan"])
+    settings = {"store": None} | PLAN | _file(options.config) | given
+    return settings | ({"store": options.store} if options.store else {})
 
 
 def _file(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
-    text = pathlib.Path(path).read_text()
+    text = pathlib.Path(path).read_text(encoding="utf-8")
     try:
         if path.endswith(".toml"):
             settings = tomllib.loads(text)
@@ -116,10 +119,35 @@ def _file(path: str | None) -> dict[str, Any]:
         raise ImportError("a YAML file needs the package pyyaml: pip install pyyaml, or write TOML") from None
     except Exception as error:  # of either parser
         raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-    unknown = set(settings) - set(PLAN) if isinstance(settings, Mapping) else {path}
-    if unknown:
-        raise ValueError(f"{path} has unknown settings {', '.join(sorted(unknown))}: choose of {', '.join(PLAN)}")
-    return dict(settings)
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{path} must name settings, got {type(settings).__name__}: write e.g. epsilon = [1e-3]")
+    settings = {str(name).replace("-", "_"): value for name, value in settings.items()}
+    if unknown := sorted(settings.keys() - {*PLAN, "store"}):
+        raise ValueError(f"{path} has unknown settings {', '.join(unknown)}: choose of store, {', '.join(PLAN)}")
+    return {name: _setting(name, value) for name, value in settings.items()}
+
+
+def _setting(name: str, value: Any) -> Any:
+    """As the flag of that name would have it: YAML takes 1e-3 for text."""
+    default = PLAN.get(name, "run.zarr")
+    kind = type(default[0] if isinstance(default, list) else default)
+    if isinstance(value, list):
+        if not isinstance(default, list) and name != "seeds":
+            raise ValueError(f"{name} must be one value, got {value}: write e.g. {name} = {default}")
+        return [_setting_of(kind, name, item) for item in value]
+    return _setting_of(kind, name, value)
+
+
+def _setting_of(kind: type, name: str, value: Any) -> Any:
+    fits = {float: float | int | str, int: int, str: str}[kind]
+    try:
+        if isinstance(value, bool) or not isinstance(value, fits):
+            raise ValueError
+        return kind(value)
+    except ValueError:
+        raise ValueError(
+            f"{name} must be {kind.__name__}, got {value!r}: write e.g. {name} = {PLAN.get(name)}"
+        ) from None
 
 
 def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,9 +160,9 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
     }
     names = plan["dynamics"] if isinstance(plan["dynamics"], list) else [plan["dynamics"]]
     for name in names:
-        if name not in kinds:
+        if name.lower() not in kinds:
             raise ValueError(f"there is no dynamics {name!r}: choose of {', '.join(kinds)}")
-    chosen = {name: kinds[name] for name in names}
+    chosen = {name.lower(): kinds[name.lower()] for name in names}
     axes: dict[str, Any] = {"noise": plan["noise"]}
     for name in ("epsilon", "neurons", "eta", "step_size"):
         acts = name in ("neurons", "eta") or any(name in arm.settings for arm in chosen.values())
@@ -144,7 +172,7 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "dynamics": chosen if len(chosen) > 1 else next(iter(chosen.values())),
         "problem": Regression(PiecewiseConstant(plan["jumps"], plan["values"]), plan["noise"]),
-        "slow_times": np.linspace(0.0, plan["slow_time"], plan["saves"] + 1),
+        "slow_times": np.linspace(0.0, plan["slow_time"], checks.count("saves", plan["saves"]) + 1),
         "seeds": plan["seeds"],
         **axes,
     }

@@ -83,6 +83,10 @@ class AbstractExperiment(eqx.Module):
     description: str
     seed: int = eqx.field(default=0, kw_only=True)
 
+    def __check_init__(self):
+        if checks.count("seed", self.seed, at_least=0) >= 2**32:
+            raise ValueError(f"seed must be below 2**32, got {self.seed}")
+
     @property
     @abc.abstractmethod
     def settings(self) -> dict[str, str]:
@@ -92,13 +96,32 @@ class AbstractExperiment(eqx.Module):
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
         """Does the work, and writes figures and data into `folder`, which exists."""
 
+    def check_folder(self, folder: pathlib.Path) -> bool:
+        """Whether it holds this run already. Raises `ValueError` where it holds another."""
+        path = folder / "summary.json"
+        if not path.exists():
+            return False
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))["configuration"]
+        except (ValueError, LookupError, TypeError):
+            raise ValueError(f"{path} is not of an experiment: choose another folder, or move it away") from None
+        mine = _configuration(self)
+        if differs := sorted(key for key in mine.keys() | there.keys() if mine.get(key) != there.get(key)):
+            raise ValueError(
+                f"{folder} holds a run with {differs[0]} {there.get(differs[0])}, not {mine.get(differs[0])}: "
+                "choose another folder, or move it away"
+            )
+        return True
+
     def run(self, out: str | os.PathLike[str], report: Report | None = None) -> Outcome:
         """Measures, and writes into the folder `out` the figures, the data, and `summary.json`: configuration, what was
         found, and where it comes from.
 
-        Raises `ValueError` where the folder cannot be written into. A simulation that fails shows in its status.
+        Raises `ValueError` where the folder cannot be written into, or holds the results of another configuration. A
+        simulation that fails shows in its status.
         """
         folder = checks.writable_folder(out)
+        self.check_folder(folder)
         begin = time.perf_counter()
         evidence = self.measure(folder, report or silent)
         outcome = Outcome(self, folder, evidence, time.perf_counter() - begin)
@@ -113,6 +136,11 @@ class AbstractExperiment(eqx.Module):
         }
         (folder / "summary.json").write_text(json.dumps(_finite(summary), indent=2) + "\n")
         return outcome
+
+
+def _configuration(experiment: AbstractExperiment) -> dict[str, Any]:
+    """As `summary.json` gives it back."""
+    return json.loads(json.dumps(_finite(dataclasses.asdict(experiment))))
 
 
 def number(value: int | float) -> str:

@@ -61,8 +61,8 @@ def reproduce(
             report(f"{name}: {phase}", done, total)
 
         outcomes.append(experiment.run(folder / experiment.name, named))
-        (folder / "index.html").write_text(html_page(outcomes, provenance))
-        (folder / "table.md").write_text(markdown_table(outcomes))
+        (folder / "index.html").write_text(html_page(outcomes, provenance), encoding="utf-8")
+        (folder / "table.md").write_text(markdown_table(outcomes), encoding="utf-8")
         (folder / "reproduction.json").write_text(json.dumps([_row(outcome) for outcome in outcomes], indent=2) + "\n")
     return Reproduction(folder, tuple(outcomes))
 

@@ -29,8 +29,6 @@ class AbstractStaircase(AbstractExperiment):
     def __check_init__(self):
         checks.positive("eta", self.eta)
         checks.non_negative("noise", self.noise)
-        if checks.count("seed", self.seed, at_least=0) >= 2**32:
-            raise ValueError(f"seed must be below 2**32, got {self.seed}")
 
     @property
     def target(self) -> PiecewiseConstant:

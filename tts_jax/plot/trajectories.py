@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from .. import _checks as checks
 from ..networks import ShallowNetwork
 from ..targets import PiecewiseConstant
 from ..trajectory import Status, Trajectory
@@ -53,8 +54,9 @@ def functions(
     one-dimensional networks.
     """
     saves = _common_saves(trajectories)
-    if len(times) == 0:
-        raise ValueError("functions draws one panel for each time, got none: pass e.g. times=[0.0, 0.01, 0.035]")
+    if np.ndim(times) != 1 or len(times) == 0:
+        got = checks.one_line(times)
+        raise ValueError(f"functions draws one panel for each time, got {got}: pass e.g. times=[0.0, 0.01, 0.035]")
     shown = [int(np.abs(saves - time).argmin()) for time in times]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
@@ -205,8 +207,14 @@ def _time_label(time: float) -> str:
 
 
 def _check(trajectories: Mapping[str, Trajectory]) -> None:
-    if not trajectories:
-        raise ValueError('there is no trajectory to draw: pass e.g. {"flow": flow, "SGD": sgd}')
+    if not isinstance(trajectories, Mapping) or not trajectories:
+        got = "none" if isinstance(trajectories, Mapping) else type(trajectories).__name__
+        raise ValueError(f'trajectories are drawn by their names, got {got}: pass e.g. {{"flow": flow, "SGD": sgd}}')
+    for label, trajectory in trajectories.items():
+        if not isinstance(trajectory, Trajectory) or trajectory.slow_time.ndim != 1:
+            many = isinstance(trajectory, Trajectory)
+            got = f"{trajectory.slow_time.shape[0]} runs: pass one of them" if many else type(trajectory).__name__
+            raise ValueError(f"{label!r} must be one Trajectory, as simulate gives it, got {got}")
 
 
 def _common_saves(trajectories: Mapping[str, Trajectory]) -> Float[np.ndarray, " t"]:

@@ -111,7 +111,7 @@ class SGD(AbstractDynamics):
 
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int:
-        return round(float(slow_times[-1]) / (float(self.epsilon) * float(self.step_size)))
+        return round(min(float(slow_times[-1]) / float(self.epsilon) / float(self.step_size), 2.0**63))
 
     @override
     def run(self, task: Task) -> Trajectory:
@@ -156,10 +156,10 @@ class SGD(AbstractDynamics):
         known = checks.concrete((slow_times[-1], self.epsilon, self.step_size))
         if known is None:
             return jnp.round(slow_times / (self.epsilon * self.step_size)).astype(int)
-        last, epsilon, step_size = known.astype(np.float64)
-        if last / (epsilon * step_size) >= 2**31:
+        last, epsilon, step_size = known.tolist()
+        if (most := last / epsilon / step_size) >= 2**31:
             raise ValueError(
-                f"slow time {last:g} takes {last / (epsilon * step_size):.1e} steps of epsilon * step_size = "
+                f"slow time {last:g} takes {most:.1e} steps of epsilon * step_size = "
                 f"{epsilon * step_size:.1e}, more than 2**31: take a larger step_size"
             )
         return jnp.asarray(np.rint(np.asarray(slow_times, np.float64) / (epsilon * step_size)).astype(int))
