@@ -61,6 +61,16 @@ def test_derivative():
     np.testing.assert_allclose(value_and_slope(0.0)[1], expected, rtol=1e-4)
 
 
-def test_bad_input():
-    with pytest.raises(ValueError, match="end must be positive"):
-        hit_times(tts.GradientFlow(1.0), model(0.02), PROBLEM, -1.0)
+@pytest.mark.usefixtures("annotations_off")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"end": -1.0}, ["end must be positive"]),
+        ({"end": [1.0]}, ["end must be one number"]),
+        ({"flow": tts.SGD(0.1, 0.1)}, ["follows a GradientFlow", "got SGD"]),
+        ({"problem": model(0.02), "model": PROBLEM}, ["a problem after the model", "got ShallowNetwork"]),
+    ],
+)
+def test_bad_input(change, said):
+    arguments = {"flow": tts.GradientFlow(1.0), "model": model(0.02), "problem": PROBLEM, "end": 1.0} | change
+    reference.refuses(lambda: hit_times(*arguments.values()), *said)

@@ -244,7 +244,7 @@ ROWS = np.zeros(4)
         (lambda: tts.GradientFlow(0.0), ["epsilon", "got 0.0"]),
         (lambda: tts.GradientFlow(-1e-3), ["epsilon", "got -0.001"]),
         (lambda: tts.GradientFlow(np.nan), ["epsilon", "got nan"]),
-        (lambda: tts.GradientFlow(np.linspace(-1, 1, 50)), ["epsilon", "-1."]),
+        (lambda: tts.GradientFlow(np.linspace(-1, 1, 50)), ["epsilon", "one number, got shape (50,)"]),
         (lambda: tts.GradientFlow(0.1, max_steps=0), ["max_steps", "got 0"]),
         (lambda: tts.GradientFlow(0.1, rtol=0.0), ["rtol", "got 0.0"]),
         (lambda: tts.GradientFlow(0.1, atol=-1.0), ["atol", "got -1.0"]),
@@ -296,6 +296,34 @@ ROWS = np.zeros(4)
 def test_refuses(call, said):
     """In one line, with what was got."""
     reference.refuses(call, *said)
+
+
+@pytest.mark.parametrize("dynamics", [*DYNAMICS.values(), tts.TwoTimescaleLimit()], ids=[*DYNAMICS, "limit"])
+def test_traced_times_that_decrease_give_nan(dynamics):
+    """They cannot be refused: no check sees them."""
+    model, problem = reference.build(reference.small_case())
+    key = jax.random.key(0) if dynamics.stochastic else None
+
+    @reference.quick_jit
+    def of_times(times):
+        run = tts.simulate(dynamics, model, problem, times, key=key)
+        return run.risk, run.model.weights, run.status
+
+    for bad in ([0.0, 0.02, 0.01], [-0.01, 0.01, 0.02]):
+        risk, weights, status = of_times(jnp.array(bad))
+        assert np.isnan(risk).all()
+        assert np.isnan(weights).all()
+        assert status == tts.Status.DIVERGED
+    risk, _, status = of_times(jnp.array([0.0, 0.01, 0.01]))
+    assert np.isfinite(risk).all()
+    assert status == tts.Status.SUCCESSFUL
+
+
+def test_steps_too_small_for_a_float_are_refused():
+    model, problem = reference.build(reference.small_case())
+    reference.refuses(lambda: tts.GradientFlow(1e-320), "epsilon must be positive", "1e-320, beyond what float64 holds")
+    tiny = tts.SGD(1e-300, 1e-300)
+    reference.refuses(lambda: tts.simulate(tiny, model, problem, TIMES, key=jax.random.key(0)), "takes inf steps")
 
 
 def test_refuses_labels_for_other_models():

@@ -36,5 +36,11 @@ def test_monte_carlo(neurons):
 def test_impossible_and_certain():
     assert probability_of_good_start(PAPER, 11) == 0
     assert probability_of_good_start(PAPER, 400) == pytest.approx(1, abs=1e-9)
+    assert 1 - 1e-10 < probability_of_good_start(PAPER, 5000) <= 1
     with pytest.raises(ValueError, match="neurons"):
         probability_of_good_start(PAPER, 0)
+
+
+@pytest.mark.usefixtures("annotations_off")
+def test_refuses_targets_without_pieces():
+    reference.refuses(lambda: probability_of_good_start(tts.PiecewiseLinear([0.5], [1.0]), 4), "got PiecewiseLinear")

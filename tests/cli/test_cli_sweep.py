@@ -1,5 +1,6 @@
 """Sweeps from the command line."""
 
+import numpy as np
 import pytest
 from command_line import call
 
@@ -51,6 +52,54 @@ def test_a_file_and_flags_say_the_same(tmp_path):
     assert by_file == call("sweep", *FLAGS, *REST, "--dry-run")
     assert by_file[0] == 0
     assert "20 runs (2 epsilon x 2 neurons x 5 seed) in 4 chunks" in by_file[1]
+
+
+def test_a_file_may_be_written_as_the_flags_are(tmp_path):
+    """With hyphens, with a store, and with numbers that YAML takes for text; names of dynamics in any case."""
+    store = tmp_path / "run.zarr"
+    (tmp_path / "plan.yaml").write_text(
+        f"dynamics: SGD\nepsilon: [1e-1, 1e-2]\nneurons: [3]\nseeds: [0, 1]\nslow-time: 2e-2\nsaves: 2\nstore: {store}\n"
+    )
+    code, text, _ = call("sweep", str(tmp_path / "plan.yaml"), "--step-size", "0.01")
+    assert code == 0
+    assert "4 runs: 4 successful" in text
+    data = tts.load(store)
+    np.testing.assert_allclose(data.epsilon, [0.1, 0.01])
+    assert data.slow_time[-1] == 0.02
+    code, _, _ = call("sweep", "--resume", str(store))
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epsilon: [a]", "epsilon must be float, got 'a'"),
+        ("epsilon: {a: 1}", "epsilon must be float, got {'a': 1}"),
+        ("epsilon: [[1.0]]", "epsilon must be float, got [1.0]"),
+        ("epsilon: []", "axis epsilon must be a number or a non-empty list"),
+        ("epsilon: null", "epsilon must be float, got None"),
+        ("neurons: 2.5", "neurons must be int, got 2.5"),
+        ("seeds: true", "seeds must be int, got True"),
+        ("saves: 1.5", "saves must be int, got 1.5"),
+        ("saves: -3", "saves must be an integer of at least 1, got -3"),
+        ("slow_time: [1, 2]", "slow_time must be one value, got [1, 2]"),
+        ("slow_time: -1", "slow_times must be finite and not negative"),
+        ("rtol: a", "rtol must be float, got 'a'"),
+        ("rtol: 0", "rtol must be positive"),
+        ("values: 3", "has 6 values, got 1"),
+        ("dynamics: 3", "dynamics must be str, got 3"),
+        ("store: 3", "store must be str, got 3"),
+        ("speed: 3", "unknown settings speed: choose of store, dynamics"),
+        ("3", "must name settings, got int"),
+        ("epsilon: [", "cannot read"),
+    ],
+)
+def test_a_file_with_a_fault_is_one_line(line, message, tmp_path):
+    (tmp_path / "plan.yaml").write_text(line)
+    code, text, error = call("sweep", str(tmp_path / "plan.yaml"), "--dry-run")
+    assert (code, text) == (2, "")
+    assert message in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

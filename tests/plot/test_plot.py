@@ -155,12 +155,22 @@ def test_pictures_leave_no_global_state(pair):
     assert dict(matplotlib.rcParams) == before
 
 
+def stacked(pair):
+    return {"SGD": jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), pair["SGD"])}
+
+
+@pytest.mark.usefixtures("annotations_off")
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
         (lambda pair: plot.risks({}), "no trajectory"),
         (lambda pair: plot.functions({}, TARGET, [0.0]), "no trajectory"),
+        (lambda pair: plot.risks(list(pair.values())), 'by their names, got list: pass e.g. {"flow": flow'),
+        (lambda pair: plot.risks(pair["SGD"]), "by their names, got Trajectory"),
+        (lambda pair: plot.risks({"SGD": pair}), "'SGD' must be one Trajectory, as simulate gives it, got dict"),
+        (lambda pair: plot.risks(stacked(pair)), "'SGD' must be one Trajectory.*got 2 runs: pass one of them"),
         (lambda pair: plot.functions(pair, TARGET, []), "one panel for each time"),
+        (lambda pair: plot.functions(pair, TARGET, 0.0), "one panel for each time, got 0.0"),
         (
             lambda pair: plot.functions(pair | {"limit": trajectory(Heaviside(), times=TIMES / 2)}, TARGET, [0.0]),
             "share their save times",

@@ -143,13 +143,25 @@ def test_chunks_cover_the_grid_once_and_are_bounded():
         ({"slow_times": [1.0, 0.5]}, "must not decrease"),
         ({"dynamics": []}, "at least one dynamics"),
         ({"dynamics": [tts.TwoTimescaleLimit()], "epsilon": [1.0]}, "no dynamics of the sweep has epsilon"),
+        ({"dynamics": "flow"}, "at least one dynamics, got str"),
+        ({"dynamics": None}, "at least one dynamics, got NoneType"),
+        ({"problem": None}, "a sweep needs a problem, got NoneType"),
+        ({"problem": tts.Dataset([[1.0]], [1.0]), "target": [PROBLEM.target]}, "a Dataset has no target"),
+        ({"target": []}, "a target or a list of them, got none"),
+        ({"target": 3}, "a target or a list of them, got int"),
+        ({"epsilon": [[0.1]]}, "a number or a non-empty list"),
+        ({"epsilon": [0.1j]}, "epsilon must be real numbers"),
+        ({"noise": []}, "non-empty"),
+        ({"seeds": None}, "seeds must be an integer"),
+        ({"seeds": "ab"}, "seeds must be an integer"),
+        ({"seeds": [2**32]}, "below 2"),
         ({"store": "here.txt"}, r"ends in \.zarr"),
     ],
 )
 def test_refused_before_any_work(axes, message, annotations_off):
-    arguments = {"dynamics": SGD, "slow_times": TIMES, "seeds": 2} | axes
+    arguments = {"dynamics": SGD, "problem": PROBLEM, "slow_times": TIMES, "seeds": 2} | axes
     with pytest.raises(ValueError, match=message) as caught:
-        tts.sweep(arguments.pop("dynamics"), PROBLEM, arguments.pop("slow_times"), progress=False, **arguments)
+        tts.sweep(progress=False, **arguments)
     assert "\n" not in str(caught.value)
 
 

@@ -208,7 +208,7 @@ def _time_label(time: float) -> str:
 
 def _check(trajectories: Mapping[str, Trajectory]) -> None:
     if not isinstance(trajectories, Mapping) or not trajectories:
-        got = "none" if isinstance(trajectories, Mapping) else type(trajectories).__name__
+        got = "no trajectory" if isinstance(trajectories, Mapping) else type(trajectories).__name__
         raise ValueError(f'trajectories are drawn by their names, got {got}: pass e.g. {{"flow": flow, "SGD": sgd}}')
     for label, trajectory in trajectories.items():
         if not isinstance(trajectory, Trajectory) or trajectory.slow_time.ndim != 1:
