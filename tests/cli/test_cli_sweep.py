@@ -58,7 +58,8 @@ def test_a_file_may_be_written_as_the_flags_are(tmp_path):
     """With hyphens, with a store, and with numbers that YAML takes for text; names of dynamics in any case."""
     store = tmp_path / "run.zarr"
     (tmp_path / "plan.yaml").write_text(
-        f"dynamics: SGD\nepsilon: [1e-1, 1e-2]\nneurons: [3]\nseeds: [0, 1]\nslow-time: 2e-2\nsaves: 2\nstore: {store}\n"
+        "dynamics: SGD\nepsilon: [1e-1, 1e-2]\nneurons: [3]\nseeds: [0, 1]\nslow-time: 2e-2\nsaves: 2\n"
+        f"store: {store}\n"
     )
     code, text, _ = call("sweep", str(tmp_path / "plan.yaml"), "--step-size", "0.01")
     assert code == 0
@@ -94,6 +95,7 @@ def test_a_file_may_be_written_as_the_flags_are(tmp_path):
         ("epsilon: [", "cannot read"),
     ],
 )
+@pytest.mark.usefixtures("annotations_off")
 def test_a_file_with_a_fault_is_one_line(line, message, tmp_path):
     (tmp_path / "plan.yaml").write_text(line)
     code, text, error = call("sweep", str(tmp_path / "plan.yaml"), "--dry-run")

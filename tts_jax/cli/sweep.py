@@ -168,7 +168,7 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
         acts = name in ("neurons", "eta") or any(name in arm.settings for arm in chosen.values())
         values = plan[name] if isinstance(plan[name], list) else [plan[name]]
         if acts:
-            axes[name] = values if len(values) > 1 else values[0]
+            axes[name] = values[0] if len(values) == 1 else values
     return {
         "dynamics": chosen if len(chosen) > 1 else next(iter(chosen.values())),
         "problem": Regression(PiecewiseConstant(plan["jumps"], plan["values"]), plan["noise"]),
