@@ -84,7 +84,7 @@ def test_a_file_may_be_written_as_the_flags_are(tmp_path):
         ("saves: 1.5", "saves must be int, got 1.5"),
         ("saves: -3", "saves must be an integer of at least 1, got -3"),
         ("slow_time: [1, 2]", "slow_time must be one value, got [1, 2]"),
-        ("slow_time: -1", "slow_times must be finite and not negative"),
+        ("slow_time: -1", "slow_time must be positive and finite, got -1.0"),
         ("rtol: a", "rtol must be float, got 'a'"),
         ("rtol: 0", "rtol must be positive"),
         ("values: 3", "has 6 values, got 1"),

@@ -172,7 +172,9 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "dynamics": chosen if len(chosen) > 1 else next(iter(chosen.values())),
         "problem": Regression(PiecewiseConstant(plan["jumps"], plan["values"]), plan["noise"]),
-        "slow_times": np.linspace(0.0, plan["slow_time"], checks.count("saves", plan["saves"]) + 1),
+        "slow_times": np.linspace(
+            0.0, checks.positive("slow_time", plan["slow_time"]), checks.count("saves", plan["saves"]) + 1
+        ),
         "seeds": plan["seeds"],
         **axes,
     }
