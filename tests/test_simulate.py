@@ -298,33 +298,5 @@ def test_refuses(call, said):
     reference.refuses(call, *said)
 
 
-@pytest.mark.parametrize("dynamics", [*DYNAMICS.values(), tts.TwoTimescaleLimit()], ids=[*DYNAMICS, "limit"])
-def test_traced_times_that_decrease_give_nan(dynamics):
-    """They cannot be refused: no check sees them."""
-    model, problem = reference.build(reference.small_case())
-    key = jax.random.key(0) if dynamics.stochastic else None
-
-    @reference.quick_jit
-    def of_times(times):
-        run = tts.simulate(dynamics, model, problem, times, key=key)
-        return run.risk, run.model.weights, run.status
-
-    for bad in ([0.0, 0.02, 0.01], [-0.01, 0.01, 0.02]):
-        risk, weights, status = of_times(jnp.array(bad))
-        assert np.isnan(risk).all()
-        assert np.isnan(weights).all()
-        assert status == tts.Status.DIVERGED
-    risk, _, status = of_times(jnp.array([0.0, 0.01, 0.01]))
-    assert np.isfinite(risk).all()
-    assert status == tts.Status.SUCCESSFUL
-
-
-def test_steps_too_small_for_a_float_are_refused():
-    model, problem = reference.build(reference.small_case())
-    reference.refuses(lambda: tts.GradientFlow(1e-320), "epsilon must be positive", "1e-320, beyond what float64 holds")
-    tiny = tts.SGD(1e-300, 1e-300)
-    reference.refuses(lambda: tts.simulate(tiny, model, problem, TIMES, key=jax.random.key(0)), "takes inf steps")
-
-
 def test_refuses_labels_for_other_models():
     reference.refuses(by_hand(perceptron()).to_xarray, "MLP", "trajectory.model")

@@ -71,8 +71,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
             jax.distributed.initialize()
         plan = _plan(options)
-        in_plan = plan.pop("store")
-        store = options.resume or in_plan
+        store = plan.pop("store", None)
         arguments = _arguments(plan)
         if options.dry_run:
             _describe(plan, arguments)
@@ -92,16 +91,15 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(options, name) for name in PLAN if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in (*PLAN, "store") if getattr(options, name) is not None}
     if options.resume:
-        if given or options.config or options.store:
+        if given or options.config:
             raise ValueError("--resume goes on with what the store says: leave the other settings out")
         attributes = _load(options.resume).attrs
         if "plan" not in attributes:
             raise ValueError(f"{options.resume} was not made by `tts-jax sweep`: call tts.sweep again to go on with it")
-        return {"store": None} | json.loads(attributes["plan"])
-    settings = {"store": None} | PLAN | _file(options.config) | given
-    return settings | ({"store": options.store} if options.store else {})
+        return json.loads(attributes["plan"]) | {"store": options.resume}
+    return PLAN | _file(options.config) | given
 
 
 def _file(path: str | None) -> dict[str, Any]:
@@ -131,23 +129,19 @@ def _setting(name: str, value: Any) -> Any:
     """As the flag of that name would have it: YAML takes 1e-3 for text."""
     default = PLAN.get(name, "run.zarr")
     kind = type(default[0] if isinstance(default, list) else default)
-    if isinstance(value, list):
-        if not isinstance(default, list) and name != "seeds":
-            raise ValueError(f"{name} must be one value, got {value}: write e.g. {name} = {default}")
-        return [_setting_of(kind, name, item) for item in value]
-    return _setting_of(kind, name, value)
-
-
-def _setting_of(kind: type, name: str, value: Any) -> Any:
     fits = {float: float | int | str, int: int, str: str}[kind]
-    try:
-        if isinstance(value, bool) or not isinstance(value, fits):
-            raise ValueError
-        return kind(value)
-    except ValueError:
-        raise ValueError(
-            f"{name} must be {kind.__name__}, got {value!r}: write e.g. {name} = {PLAN.get(name)}"
-        ) from None
+    if isinstance(value, list) and not isinstance(default, list) and name != "seeds":
+        raise ValueError(f"{name} must be one value, got {value}: write e.g. {name} = {default}")
+
+    def one(item: Any) -> Any:
+        try:
+            if not isinstance(item, bool) and isinstance(item, fits):
+                return kind(item)
+        except ValueError:
+            pass
+        raise ValueError(f"{name} must be {kind.__name__}, got {item!r}: write e.g. {name} = {default}")
+
+    return [one(item) for item in value] if isinstance(value, list) else one(value)
 
 
 def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:

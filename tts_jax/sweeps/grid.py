@@ -18,7 +18,7 @@ from ..activations import SmoothStep
 from ..dynamics import AbstractDynamics
 from ..networks import ShallowNetwork
 from ..problems import AbstractProblem, Regression
-from ..targets import AbstractTarget, Additive
+from .axes import named, seeds_of, values_of
 
 Start = Callable[[Key[Array, ""], int, Real[ArrayLike, ""]], ShallowNetwork]
 
@@ -117,7 +117,7 @@ class Grid(eqx.Module):
         if not isinstance(problem, AbstractProblem):
             raise ValueError(f"a sweep needs a problem, got {checks.called(problem)}: pass e.g. Regression(target)")
         listed = not isinstance(dynamics, AbstractDynamics)
-        arms = _named(dynamics if listed else [dynamics])
+        arms = named(dynamics if listed else [dynamics])
         known = (*OF_DYNAMICS, *DEFAULTS, *OF_PROBLEM)
         fields = {field.name for field in dataclasses.fields(problem)}
         for name in axes:
@@ -127,13 +127,13 @@ class Grid(eqx.Module):
                 raise ValueError(f"no dynamics of the sweep has {name} ({', '.join(arms)}): leave that axis out")
             if name in OF_PROBLEM and name not in fields:
                 raise ValueError(f"a {type(problem).__name__} has no {name}: leave that axis out")
-        settings = DEFAULTS | {name: _values(name, values) for name, values in axes.items()}
+        settings = DEFAULTS | {name: values_of(name, values) for name, values in axes.items()}
         return cls(
             dynamics=arms,
             listed=listed,
             problem=problem,
             slow_times=np.asarray(checks.slow_times(slow_times)),
-            seeds=_seeds(seeds),
+            seeds=seeds_of(seeds),
             axes={name: settings[name] for name in axes if isinstance(settings[name], tuple)},
             fixed={name: value for name, value in settings.items() if not isinstance(value, tuple)},
             init=init,
@@ -244,54 +244,6 @@ def describe(value: Any) -> Any:
     name = getattr(value, "__qualname__", type(value).__qualname__)
     # A function within another, such as the parts of an optimiser, is what it was made from.
     return f"{name} {fingerprint(value)[:12]}" if "<" in name else name
-
-
-def _named(dynamics: Any) -> dict[str, AbstractDynamics]:
-    if isinstance(dynamics, Mapping):
-        arms = dict(dynamics)
-    else:
-        dynamics = list(dynamics) if isinstance(dynamics, Sequence) else [dynamics]
-        names = [type(arm).__name__ for arm in dynamics]
-        arms = {
-            name if names.count(name) == 1 else f"{name} {names[:k].count(name) + 1}": arm
-            for k, (name, arm) in enumerate(zip(names, dynamics, strict=True))
-        }
-    if not arms or not all(isinstance(arm, AbstractDynamics) for arm in arms.values()):
-        got = ", ".join(map(checks.called, arms.values())) or "none"
-        raise ValueError(
-            f"a sweep needs at least one dynamics, got {got}: pass e.g. [GradientFlow(1e-3), SGD(1e-3, 1e-3)]"
-        )
-    return arms
-
-
-def _values(name: str, values: Any) -> Any:
-    """A tuple where it is an axis, one value where it is not."""
-    if name == "target":
-        targets = tuple(values) if isinstance(values, Sequence) else (values,)
-        if not targets or not all(isinstance(target, AbstractTarget | Additive) for target in targets):
-            got = ", ".join(map(checks.called, targets)) or "none"
-            raise ValueError(f"axis target must be a target or a list of them, got {got}: pass e.g. PiecewiseConstant")
-        return targets if isinstance(values, Sequence) else values
-    array = np.asarray(checks.real(name, values))
-    if array.ndim > 1 or array.size == 0:
-        raise ValueError(f"axis {name} must be a number or a non-empty list, got shape {array.shape}")
-    if len(set(array.ravel().tolist())) != array.size:
-        raise ValueError(f"axis {name} holds a value twice, got {checks.one_line(array)}: leave out repetitions")
-    for value in array.ravel().tolist():
-        if name == "neurons":
-            checks.count(name, value)
-        else:
-            (checks.non_negative if name == "noise" else checks.positive)(name, value)
-    return tuple(array.tolist()) if array.ndim else array.item()
-
-
-def _seeds(seeds: Any) -> tuple[int, ...]:
-    many = isinstance(seeds, Sequence | np.ndarray) and not isinstance(seeds, str)
-    listed = seeds if many else range(checks.count("seeds", seeds))
-    chosen = tuple(checks.count("seeds", seed, at_least=0) for seed in np.asarray(listed).tolist())
-    if not chosen or len(set(chosen)) != len(chosen) or max(chosen) >= 2**32:
-        raise ValueError(f"seeds must be different integers below 2**32, at least one, got {checks.one_line(chosen)}")
-    return chosen
 
 
 def _with(module: Any, settings: Mapping[str, Any], names: Set[str]) -> Any:
