@@ -145,6 +145,7 @@ def test_good_times(times):
     ("times", "said"),
     [
         (1.0, ("shape ()",)),
+        ([True], ("truth values",)),
         ([], ("shape (0,)",)),
         (np.zeros((2, 2)), ("shape (2, 2)",)),
         ([-0.5, 1.0], ("not negative", "-0.5")),

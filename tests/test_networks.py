@@ -145,3 +145,12 @@ def test_refuses_inputs_of_another_dimension(dimension, shape):
     if shape:
         data = tts.Dataset(jnp.zeros((3, *shape)), jnp.zeros(3))
         reference.refuses(lambda: data.check(model), f"got {shape}")
+
+
+@pytest.mark.usefixtures("annotations_off")
+def test_an_input_may_be_a_list_or_whole_numbers():
+    model = tts.ShallowNetwork.init(jax.random.key(0), 2, tts.SmoothStep(0.3), 2, weight_range=1.0)
+    assert model([1, 0]) == model(jnp.array([1.0, 0.0]))
+    student = tts.PerceptronNetwork.init(jax.random.key(0), 3, 2, tts.ReLU())
+    assert student([1, 0]) == student(jnp.array([1.0, 0.0]))
+    reference.refuses(lambda: student([1j, 0]), "an input", "complex")

@@ -66,6 +66,21 @@ def test_an_index_out_of_range_is_refused(run, index):
         run.at(index)
 
 
+@pytest.mark.usefixtures("annotations_off")
+def test_many_runs_are_no_trajectory_over_time(run):
+    """Their first axis counts runs: an index would pick one of these."""
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), run)
+    reference.refuses(lambda: many.at(0), "(2, 3)", "jax.vmap(lambda run: run.at(index))")
+    reference.refuses(lambda: many.map(lambda model: model(0.3)), "(2, 3)", "run.map(measure)")
+    last = jax.vmap(lambda run: run.at(-1))(many)
+    np.testing.assert_array_equal(last.weights, jnp.stack(2 * [run.at(-1).weights]))
+
+
+@pytest.mark.usefixtures("annotations_off")
+def test_map_needs_a_function(run):
+    reference.refuses(lambda: run.map(0.3), "function of a model", "got float")
+
+
 @pytest.mark.parametrize("index", [2, -3, np.int64(1), jnp.array(2)])
 def test_an_index_in_range(run, index):
     np.testing.assert_array_equal(run.at(index).weights, run.model.weights[index])

@@ -131,6 +131,8 @@ def random_key(name: str, value: Any) -> Array:
 def slow_times(value: Any) -> Array:
     known = concrete(real("slow_times", value))
     if known is not None:
+        if known.dtype == bool:
+            raise ValueError("slow_times must be real numbers, got truth values: pass e.g. jnp.linspace(0, 1, 101)")
         known_slow_times(known)
     return as_float(value)
 

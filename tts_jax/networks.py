@@ -112,7 +112,7 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         return ShallowNetwork(weights.reshape(shape), inner.reshape(shape), bias, self.activation)
 
     def __call__(self, x: Real[ArrayLike, " d"] | Real[ArrayLike, ""]) -> Float[Array, ""]:
-        _check_input(x, "positions", self.positions, scalar=True)
+        x = _one_input(x, "positions", self.positions, scalar=True)
         output = jnp.sum(self.weights * self.activation(jax.lax.broadcast_to_rank(x, 2) - self.positions))
         return output if self.bias is None else self.bias + output
 
@@ -174,23 +174,25 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
         return PerceptronNetwork(outer, inner.reshape(self.directions.shape), self.activation)
 
     def __call__(self, x: Real[ArrayLike, " d"]) -> Float[Array, ""]:
-        _check_input(x, "directions", self.directions)
+        x = _one_input(x, "directions", self.directions)
         return self.weights @ self.activation(self.directions @ x)
 
 
-def _check_input(x: Any, name: str, inner: Array, scalar: bool = False) -> None:
-    """Raises `ValueError` for what is not one input of a network with this inner layer."""
+def _one_input(x: Any, name: str, inner: Array, scalar: bool = False) -> Array:
+    """`x` as an array; raises `ValueError` for what is not one input of a network with this inner layer."""
     if inner.ndim > 2:
         raise ValueError(
             f"a network of a trajectory has a time axis ({name} of shape {inner.shape}) and cannot be called: "
             "use trajectory.at(index), or trajectory.map(measure)"
         )
-    got, inputs = jnp.shape(x), inner.shape[1]
+    x = checks.leaf("an input", x)
+    got, inputs = x.shape, inner.shape[1]
     if got != (inputs,) and not (scalar and (got, inputs) == ((), 1)):
         raise ValueError(
             f"a network with {name} of shape {inner.shape} takes one input of shape ({inputs},), got {got}: "
             "use jax.vmap(network) for many"
         )
+    return x
 
 
 def trainable(model: PyTree) -> PyTree[bool]:

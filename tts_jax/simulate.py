@@ -1,6 +1,7 @@
 """The verb: a dynamics moves a model on a problem."""
 
 import dataclasses
+import functools
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -100,8 +101,13 @@ def _check_leaves(model: PyTree) -> None:
                 f"only real leaves train, got {leaf.dtype} in {name}: keep real and imaginary part as two leaves"
             )
         if isinstance(leaf, jax.Array | np.generic) and jnp.issubdtype(leaf.dtype, np.signedinteger):
-            warnings.warn(
+            _say_once(
                 f"{name} does not train, as its type is {leaf.dtype}: convert it with jnp.asarray(..., float), or "
-                "make it static where it is no parameter",
-                stacklevel=3,
+                "make it static where it is no parameter"
             )
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    """In a process; JAX resets what `warnings` remembers."""
+    warnings.warn(message, stacklevel=4)  # where `simulate` is called

@@ -90,7 +90,9 @@ class Trajectory(eqx.Module):
         )
 
     def at(self, index: Int[ArrayLike, ""]) -> PyTree:
-        """The model at one save time; -1 is the last. Raises `IndexError` for an index out of range."""
+        """The model at one save time; -1 is the last. Raises `IndexError` for an index out of range, and `ValueError`
+        for many runs."""
+        self._refuse_many_runs("at(index)")
         saves, known = len(self.slow_time), checks.concrete(index)
         if known is not None and not (known.ndim == 0 and known.dtype.kind in "iu" and -saves <= known < saves):
             raise IndexError(f"index must be one of {-saves} to {saves - 1} for {saves} saves, got {index}")
@@ -109,8 +111,20 @@ class Trajectory(eqx.Module):
         >>> run = tts.simulate(tts.SGD(0.1, 0.01), model, problem, [0.0, 0.01, 0.02], key=jax.random.key(1))
         >>> run.map(lambda model: model(0.3)).shape
         (3,)
+
+        Raises `ValueError` for what cannot be called, and for many runs.
         """
+        self._refuse_many_runs("map(measure)")
+        if not callable(measure):
+            raise ValueError(f"map needs a function of a model, got {checks.called(measure)}: pass e.g. problem.risk")
         return over_time(measure, self.model)
+
+    def _refuse_many_runs(self, call: str) -> None:
+        if self.slow_time.ndim != 1:
+            raise ValueError(
+                f"a trajectory of many runs has another first axis than time, got slow_time of shape "
+                f"{self.slow_time.shape}: use jax.vmap(lambda run: run.{call})(runs)"
+            )
 
     def to_xarray(self) -> "xarray.Dataset":
         """Labelled: dimensions `slow_time`, `neuron`, `coordinate`; status and cost as attributes.
