@@ -124,3 +124,10 @@ def test_a_target_is_asked_too():
 def test_the_limit_is_of_steps(activation):
     model = tts.ShallowNetwork(jnp.ones((2, 1)), jnp.array([[0.2], [0.7]]), 0.0, activation)
     reference.refuses(lambda: tts.simulate(tts.TwoTimescaleLimit(), model, STEPS, [0.0, 1.0]), "got")
+
+
+@pytest.mark.usefixtures("annotations_off")
+@pytest.mark.parametrize("exact", [tts.teacher, lambda network: tts.distance(network, network)])
+def test_an_activation_that_is_no_piecewise_polynomial_is_refused(exact):
+    network = tts.ShallowNetwork([[1.0]], [[0.5]], None, jnp.tanh)
+    reference.refuses(lambda: exact(network), "piecewise polynomials", "got tanh")

@@ -72,6 +72,7 @@ def test_many_runs_are_no_trajectory_over_time(run):
     many = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), run)
     reference.refuses(lambda: many.at(0), "(2, 3)", "jax.vmap(lambda run: run.at(index))")
     reference.refuses(lambda: many.map(lambda model: model(0.3)), "(2, 3)", "run.map(measure)")
+    reference.refuses(many.to_xarray, "(2, 3)", "take one of them")
     last = jax.vmap(lambda run: run.at(-1))(many)
     np.testing.assert_array_equal(last.weights, jnp.stack(2 * [run.at(-1).weights]))
 

@@ -132,6 +132,11 @@ class Erf(AbstractGaussianActivation):
 
 def verify(activation: AbstractActivation) -> None:
     """Raises `ValueError` for an activation of the user's that is no polynomial of its `degree` between its `kinks`."""
+    if not isinstance(activation, AbstractActivation):
+        raise ValueError(
+            f"this is exact for activations that are piecewise polynomials, got {checks.called(activation)}: "
+            "pass e.g. SmoothStep(eta)"
+        )
     pieces.verify(activation, _on_the_interval)
 
 

@@ -119,11 +119,11 @@ class Trajectory(eqx.Module):
             raise ValueError(f"map needs a function of a model, got {checks.called(measure)}: pass e.g. problem.risk")
         return over_time(measure, self.model)
 
-    def _refuse_many_runs(self, call: str) -> None:
+    def _refuse_many_runs(self, call: str, mend: str = "") -> None:
         if self.slow_time.ndim != 1:
             raise ValueError(
                 f"a trajectory of many runs has another first axis than time, got slow_time of shape "
-                f"{self.slow_time.shape}: use jax.vmap(lambda run: run.{call})(runs)"
+                f"{self.slow_time.shape}: {mend or f'use jax.vmap(lambda run: run.{call})(runs)'}"
             )
 
     def to_xarray(self) -> "xarray.Dataset":
@@ -133,6 +133,7 @@ class Trajectory(eqx.Module):
         """
         import xarray
 
+        self._refuse_many_runs("to_xarray()", mend="take one of them, or use tts_jax.sweep")
         if not isinstance(self.model, ShallowNetwork):
             raise ValueError(
                 f"to_xarray labels the leaves of a ShallowNetwork, got {type(self.model).__name__}: "

@@ -141,6 +141,8 @@ def test_list_names_every_experiment():
         (("run", "same-step", "--neurons", "2.5"), "argument --neurons: invalid int value: '2.5'"),
         (("run", "same-step", "--step-size", "inf"), "step_size must be positive and finite, got inf"),
         (("run", "same-step", "--step-size", "1e-12"), "choose a step_size"),
+        (("run", "varying-epsilon", "--step-size", "1e-300"), "choose a step_size"),
+        (("run", "regime-atlas", "--step-size", "1e-300"), "choose a step_size"),
         (("run", "same-step", "--seed", "-1"), "seed must be an integer of at least 0, got -1"),
         (("run", "same-step", "--epsilon", "1e-320"), "epsilon must be positive and finite, got 1e-320"),
         (("run", "same-step", "--epsilon", "1e-307"), "choose a step_size"),

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
+import reference
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from tts_jax import plot
 from tts_jax.activations import Heaviside, SmoothStep
 from tts_jax.networks import ShallowNetwork
+from tts_jax.problems import Regression
 from tts_jax.targets import PiecewiseConstant
 from tts_jax.trajectory import Stats, Status, Trajectory
 
@@ -208,3 +210,17 @@ def test_the_risk_of_another_model_is_no_integral_over_the_interval(pair):
     other = dataclasses.replace(pair["SGD"], model=(jnp.zeros(len(TIMES)),))
     (axes,) = plot.risks({"ratio 0.1": other}).axes
     assert axes.get_ylabel() == "risk"
+
+
+@pytest.mark.usefixtures("annotations_off")
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda pair: plot.functions(pair, Regression(TARGET), [0.0]),
+        lambda pair: plot.animation(pair, Regression(TARGET), "never.gif"),
+        lambda pair: plot.notation(pair["SGD"].at(0), Regression(TARGET)),
+        lambda pair: plot.moves(pair["limit"], np.zeros((5, 2)), Regression(TARGET)),
+    ],
+)
+def test_a_problem_in_place_of_its_target_is_refused(pair, draw):
+    reference.refuses(lambda: draw(pair), "PiecewiseConstant target", "got Regression", "problem.target")

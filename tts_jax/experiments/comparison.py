@@ -65,11 +65,7 @@ class Comparison(AbstractStaircase):
             checks.positive(name, getattr(self, name))
         checks.count("neurons", self.neurons)
         checks.count("saves", self.saves)
-        if not 0.5 < (steps := self.slow_time / self.epsilon / self.step_size) < 2**31:
-            raise ValueError(
-                f"slow time {self.slow_time:g} takes {steps:.2g} steps of epsilon * step_size = "
-                f"{self.epsilon * self.step_size:.2g}: choose a step_size that takes 1 to 2**31"
-            )
+        self.check_steps(self.slow_time, self.epsilon, self.step_size)
 
     @property
     def steps(self) -> int:

@@ -54,6 +54,8 @@ class RegimeAtlas(AbstractStaircase):
         for name in ("epsilons", "sgd_epsilons"):
             for value in getattr(self, name):
                 checks.positive(name, value)
+        for epsilon in self.sgd_epsilons:
+            self.check_steps(self.sgd_slow_time, epsilon, self.step_size)
         for size in (*self.sizes, *self.sgd_sizes):
             checks.count("neurons", size)
         for name in ("seeds", "sgd_seeds"):

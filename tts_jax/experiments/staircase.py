@@ -48,6 +48,14 @@ class AbstractStaircase(AbstractExperiment):
         """An error below is that of a global minimum, up to the width of the neurons: ten times the floor."""
         return 10 * self.floor
 
+    def check_steps(self, slow_time: float, epsilon: float, step_size: float) -> None:
+        """Of SGD: a number that can be done, and counted in 32 bits."""
+        if not 0.5 < (steps := slow_time / epsilon / step_size) < 2**31:
+            raise ValueError(
+                f"slow time {slow_time:g} takes {steps:.2g} steps of epsilon * step_size = {epsilon * step_size:.2g}: "
+                "choose a step_size that takes 1 to 2**31"
+            )
+
     def check_seeds(self, name: str) -> None:
         """Of a field that says how many seeds there are, from `seed` on."""
         count = checks.count(name, getattr(self, name))

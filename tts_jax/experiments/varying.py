@@ -50,6 +50,7 @@ class VaryingEpsilon(AbstractStaircase):
             checks.positive(name, getattr(self, name))
         for epsilon in self.epsilons:
             checks.positive("epsilons", epsilon)
+            self.check_steps(self.slow_time, epsilon, self.step_size)
         checks.count("neurons", self.neurons)
         self.check_seeds("seeds")
 

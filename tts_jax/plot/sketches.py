@@ -13,7 +13,7 @@ from ..activations import SmoothStep
 from ..networks import ShallowNetwork
 from ..targets import PiecewiseConstant
 from ..trajectory import Trajectory
-from .style import KINDS, STYLE, TARGET, WIDTH, curve, draw_target, new_figure
+from .style import KINDS, STYLE, TARGET, WIDTH, check_target, curve, draw_target, new_figure
 
 COLOUR = KINDS["flow"]["color"]
 DIMENSION: dict[str, Any] = {"arrowstyle": "<->", "shrinkA": 0, "shrinkB": 0, "linewidth": 0.8}
@@ -29,6 +29,7 @@ def notation(network: ShallowNetwork, target: PiecewiseConstant) -> Figure:
 
     Raises `ValueError` for a network that is not a one-dimensional one of `SmoothStep` neurons.
     """
+    check_target(target)
     if network.positions.shape[1] != 1 or not isinstance(network.activation, SmoothStep):
         raise ValueError(
             f"notation draws a one-dimensional network of SmoothStep neurons, got dimension "
@@ -111,6 +112,7 @@ def moves(trajectory: Trajectory, velocities: Float[Array | np.ndarray, "t m"], 
 
     `velocities` has shape (t, m): of the positions, in any unit. The longest arrow has a fixed length.
     """
+    check_target(target)
     saves, speeds = np.asarray(trajectory.slow_time), np.asarray(velocities)
     values = np.asarray(target.values)
     span = float(values.max() - values.min()) or 1.0

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from .. import _checks as checks
 from ..networks import ShallowNetwork
 from ..targets import PiecewiseConstant
 
@@ -51,6 +52,11 @@ def styles(labels: Iterable[str]) -> list[dict[str, Any]]:
         free = [style for style in (*kinds[:1], *OTHERS) if style not in chosen]
         chosen.append(free[0] if free else OTHERS[-1])
     return chosen
+
+
+def check_target(target: PiecewiseConstant) -> None:
+    if not isinstance(target, PiecewiseConstant):
+        raise ValueError(f"this draws a PiecewiseConstant target, got {checks.called(target)}: pass problem.target")
 
 
 def draw_target(axes: Axes, target: PiecewiseConstant, limits: tuple[float, float]) -> None:

@@ -17,7 +17,7 @@ from .. import _checks as checks
 from ..networks import ShallowNetwork
 from ..targets import PiecewiseConstant
 from ..trajectory import Status, Trajectory
-from .style import STYLE, TARGET, WIDTH, curve, draw_target, new_figure, styles
+from .style import STYLE, TARGET, WIDTH, check_target, curve, draw_target, new_figure, styles
 
 DECADES = 6
 """So far below and above the error at the start an axis of errors reaches at most; zero lies below any."""
@@ -190,6 +190,7 @@ def _value_limits(
     trajectories: Mapping[str, Trajectory], target: PiecewiseConstant, shown: Sequence[int]
 ) -> tuple[float, float]:
     """Room for all networks at all times, but for spikes beyond the range of the target on either side of it."""
+    check_target(target)
     values = np.concatenate([curve(trajectory.at(index))[1] for index in shown for trajectory in trajectories.values()])
     low, high = float(min(target.values)), float(max(target.values))
     span = (high - low) or 1.0
