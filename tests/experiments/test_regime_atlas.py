@@ -84,7 +84,7 @@ def test_another_atlas_in_the_same_folder_is_refused_in_one_line(monkeypatch, ou
     monkeypatch.setattr("tts_jax.cli.run.preset", lambda *_, **__: changed)
     code, _, error = call("run", "regime-atlas", "--out", str(outcome.folder))
     assert code == 2
-    assert "holds another sweep" in error.splitlines()[-1]
+    assert "holds a run with eta 0.004, not 0.005" in error.splitlines()[-1]
     assert "Traceback" not in error
 
 
