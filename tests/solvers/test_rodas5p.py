@@ -157,7 +157,7 @@ def standard_form():
     def lower(rows):
         return np.array([list(r) + [0.0] * (8 - len(r)) for r in rows])
 
-    gamma = np.linalg.inv(np.eye(8) / rodas5p._GAMMA - lower(rodas5p._C))
+    gamma = np.linalg.inv(np.eye(8) / rodas5p.GAMMA - lower(rodas5p._C))
     return lower(rodas5p._A) @ gamma, gamma
 
 
@@ -191,7 +191,7 @@ def test_order_conditions_of_the_embedded_solution():
 
 @pytest.mark.parametrize("theta", [0.1, 0.5, 0.9])
 def test_order_conditions_of_the_interpolation(theta):
-    h1, h2, h3 = map(np.array, rodas5p._H)
+    h1, h2, h3 = map(np.array, rodas5p.H)
     weights = theta * (np.array(rodas5p._M) + (1 - theta) * (h1 + theta * (h2 + theta * h3)))
     assert all(residual(weights, order, theta) < 1e-13 for order in (1, 2, 3, 4))
     assert residual(weights, 5, theta) > 1e-5
@@ -422,7 +422,7 @@ def test_plugged_in_linear_solver():
 )
 def test_failed_factorisation_rejects_the_step(pid):
     longest = 0.01
-    solver = Rodas5P(DiagonalJacobian(smallest=1 / (rodas5p._GAMMA * longest)))
+    solver = Rodas5P(DiagonalJacobian(smallest=1 / (rodas5p.GAMMA * longest)))
     solution = solve(relax, jnp.zeros(4), 2.0, RATES, solver=solver, dt0=1.0, pid=pid, saveat=dfx.SaveAt(steps=True))
     accepted = int(solution.stats["num_accepted_steps"])
     times = np.concatenate([[0.0], solution.ts[:accepted]])
@@ -440,7 +440,7 @@ def test_vector_field_undefined_beyond_the_solution():
 
 
 def test_singular_matrix_rejects_the_step():
-    growth = 1 / rodas5p._GAMMA  # the shift of a step of length 1
+    growth = 1 / rodas5p.GAMMA  # the shift of a step of length 1
     step = jax.jit(lambda y: Rodas5P().step(dfx.ODETerm(lambda t, y, a: growth * y), 0.0, 1.0, y, None, None, False))
     y1, y_error, dense, _, result = step(jnp.ones(2))
     assert result == dfx.RESULTS.nonfinite

@@ -66,7 +66,7 @@ def mean_square(
         for x in (heights, jumps)
     )
     inputs = jnp.broadcast_to(start, lanes)[None], weights, positions, widths, heights, jumps
-    return _mean_square(*(x.reshape(len(x), math.prod(lanes)) for x in inputs)).reshape(lanes)
+    return _compiled(*(x.reshape(len(x), math.prod(lanes)) for x in inputs)).reshape(lanes)
 
 
 @jax.custom_jvp
@@ -79,6 +79,10 @@ def _(primals, tangents):
     # Written out, since a loop whose length is data has no transpose.
     value, slopes = lanes_last(_with_slopes)(*primals)
     return value, sum(jnp.sum(slope * tangent, axis=0) for slope, tangent in zip(slopes, tangents, strict=True))
+
+
+_compiled = jax.jit(_mean_square)
+"""Once for each shape, also outside `jit`."""
 
 
 def _with_slopes(*inputs: Float[Array, "_ #lanes"]) -> tuple[Float[Array, " lanes"], tuple[Array, ...]]:
