@@ -33,9 +33,8 @@ from scipy.integrate import odeint, solve_ivp
 from sksundae.cvode import CVODE
 
 import tts_jax as tts
-from tts_jax.dynamics.base import Groups
-from tts_jax.dynamics.flow.equation import Choice, FlowEquation
-from tts_jax.dynamics.integration import Integration, integrate
+from tts_jax._kernel import one_kernel
+from tts_jax.dynamics.flow.local import LocalFlow, Setting
 
 jax.config.update("jax_enable_x64", True)
 
@@ -328,47 +327,22 @@ def measure_gradient(seeds, tolerances, repeats):
     return found
 
 
-class Decay(diffrax.AbstractAdaptiveSolver):
-    """Explicit Euler for y' = -y, with its error: a step costs what Diffrax adds to any."""
-
-    term_structure = diffrax.ODETerm
-    interpolation_cls = diffrax.LocalLinearInterpolation
-
-    def order(self, terms):
-        return 1
-
-    def init(self, terms, t0, t1, y0, args):
-        return None
-
-    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        h = t1 - t0
-        y1 = y0 - h * y0
-        return y1, h**2 / 2 * y0, dict(y0=y0, y1=y1), None, diffrax.RESULTS.successful
-
-    def func(self, terms, t0, y0, args):
-        return -y0
-
-
 def measure_pieces(turns, repeats):
     """Seconds of CPU time for each piece of a step, all in compiled loops, at one start."""
-    y0, epsilon, shift = jnp.asarray(start(0)), 1e-2, jnp.asarray(1e3)
-    model = network(y0)
-    flow = FlowEquation(jnp.asarray(epsilon), problem(), Groups.of(model), problem().structure(model))
-    equation = flow.initial_value_problem(Choice.ELIMINATED)
-    field, args, solver = equation.vector_field, equation.args, equation.solver
-    factor, term = functools.partial(solver.linear.factor, field, 0.0), diffrax.ODETerm(field)
-    factors = factor(y0, args, shift)
-
-    def attempt(y, factors):
-        y1, error, dense, *_ = solver.step(term, 0 / shift, 1 / shift, y, args, None, False)
-        return y1 + error + sum(dense["k"])
+    flow = LocalFlow(NEURONS, has_bias=True, reach=NEURONS - 1)
+    setting = Setting(jnp.full(1, 1e-2), jnp.full(1, ETA), jnp.array(JUMPS)[:, None], jnp.array(VALUES)[:, None])
+    y0, shift = jnp.asarray(start(0))[:, None], jnp.full(1, 1e3)
+    y0 = jnp.take_along_axis(y0, flow.order(y0), axis=0)
+    space = flow.workspace(y0)
+    factors = flow.factor(y0, setting, shift, space)
 
     def in_xla(piece):
         @jax.jit
-        def loop(y, factors):
-            return jax.lax.fori_loop(0, turns, lambda _, y: y + 1e-12 * piece(y, factors), y)
+        @one_kernel
+        def loop(y):
+            return jax.lax.fori_loop(0, turns, lambda _, y: y + 1e-12 * piece(y), y)
 
-        return lambda: jax.block_until_ready(loop(y0, factors))
+        return lambda: jax.block_until_ready(loop(y0))
 
     def in_numba(function, out):
         @numba.njit
@@ -377,27 +351,19 @@ def measure_pieces(turns, repeats):
                 function(0.0, y, out, p)
                 y[0] += 1e-12
 
-        return lambda: loop(np.array(y0), out, parameters(epsilon))
+        return lambda: loop(start(0), out, parameters(1e-2))
 
-    how = Integration(1e-8, 1e-8, max_steps=2**17, adjoint=None)
-    by_decay = equation._replace(solver=Decay(), method="Euler", dt0=jnp.asarray(1e-4))
-    decay = jax.jit(lambda y: integrate(by_decay._replace(y0=y), jnp.ones(1), how))
     pieces = dict(
-        velocity=in_xla(lambda y, factors: field(0.0, y, args)),
-        solve=in_xla(lambda y, factors: solver.linear.solve(factors, y)),
-        factor_and_solve=in_xla(lambda y, factors: solver.linear.solve(factor(y, args, shift), y)),
-        attempt=in_xla(attempt),
+        velocity=in_xla(lambda y: flow.velocity(y, setting)),
+        solve=in_xla(lambda y: flow.solve(factors, setting, y)),
+        factor_and_solve=in_xla(lambda y: flow.solve(flow.factor(y, setting, shift, space), setting, y)),
         numba_velocity=in_numba(numba_flow.velocity, np.empty(len(y0))),
         numba_jacobian=in_numba(numba_flow.jacobian, np.empty((len(y0), len(y0)))),
-        diffrax_step=lambda: jax.block_until_ready(decay(y0)),
     )
-    counts = dict.fromkeys(pieces, turns)
-    stats = pieces["diffrax_step"]().stats
-    counts["diffrax_step"] = int(stats.steps + stats.rejected)
     for run in pieces.values():
         run()
     rounds = [{name: timed(run)[2] for name, run in pieces.items()} for _ in range(repeats)]
-    return {name: statistics.median(one[name] for one in rounds) / counts[name] for name in pieces}
+    return {name: statistics.median(one[name] for one in rounds) / turns for name in pieces}
 
 
 def measure_compilation():

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 FOLDER = pathlib.Path(__file__).parents[1] / "examples"
-FEW = {"learn_the_start": ["--iterations", "3"]}
+FEW = {"learn_the_start": ["--iterations", "3"], "two_neurons_merge": []}
 """Arguments for each example."""
 
 
