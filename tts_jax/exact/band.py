@@ -9,7 +9,7 @@ $u_0$, and $c_0$ where there is no bias, stand for nothing and have the rows of 
 fills the last block. Nothing here looks up a place that depends on the lane.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def workspace(m: int, reach: int, lanes: int, dtype: jnp.dtype) -> Workspace:
     )
 
 
-def width(reach):
+def width(reach: int | Int[Array, ""]) -> Any:
     """How many blocks are coupled with one on the diagonal: slots up to `reach + 1` apart are."""
     return (reach + 2) // 2
 
@@ -112,7 +112,7 @@ def hessian(
     ridge = epsilon * shift
 
     def diagonal():
-        (uu, uc, _, cc) = _coupled(0, pairs, terms)
+        uu, uc, _, cc = _coupled(0, pairs, terms)
         uu = uu + (2 * terms.weights * terms.bend)[:-1] + shift
         uc = uc + 2 * (terms.weights * terms.d_mean + terms.slope)[:-1]
         cc = cc + 2 * (terms.mean[:-1] - terms.mean[1:]) + ridge * np.where(slot == m, 1.0, 2.0)
@@ -173,12 +173,20 @@ def from_rows(
     return slots[0, 1], weights_of(slots[:, 1]), slots[1:, 0]
 
 
-def _near(a, u, of: Neurons, eta, reach, pairs: Pairs, sums):
-    """Fills the rows from 1 on, and adds what pairs have to slope and bend."""
+def _near(
+    a: Float[Array, "m lanes"],
+    u: Float[Array, "m lanes"],
+    of: Neurons,
+    eta: Float[Array, "..."],
+    reach: int | Int[Array, ""],
+    pairs: Pairs,
+    sums: tuple[Float[Array, "m lanes"], Float[Array, "m lanes"]],
+) -> tuple[Pairs, tuple[Float[Array, "m lanes"], ...]]:
+    """Fills the rows from 1 on, and adds what pairs have to the `sums`, slope and bend."""
     m, last, slots = len(a), pairs.value.shape[0] - 1, pairs.value.shape[1]
     padded_of, padded_u = jax.tree.map(lambda x: pad(x, 0, last), (of, u))
     padded_a = pad(a, 0, last)
-    sums = tuple(pad(x, 0, last) for x in sums)
+    padded_sums = tuple(pad(x, 0, last) for x in sums)
     some_cut = any_pair_cut(u, eta)
     neuron = np.arange(m)[:, None]
 
@@ -200,20 +208,20 @@ def _near(a, u, of: Neurons, eta, reach, pairs: Pairs, sums):
         for total, of_one, of_other in zip(
             sums, (near.d_one, near.d_one_one), (near.d_other, near.d_other_other), strict=True
         ):
-            total = _put(total, slice_of(total, 0, m) + other * of_one, 0, whole=False)
-            added.append(_put(total, slice_of(total, o, m) + a * of_other, o, whole=False))
+            total = _plus(total, other * of_one, 0)
+            added.append(_plus(total, a * of_other, o))
         row = Pairs(near.value, near.d_one, near.d_other, near.d_one_other)
         return jax.tree.map(lambda table, x: _put(table, _slots(x, slots), o), pairs, row), tuple(added)
 
     def clear(o, pairs):
         return jax.tree.map(lambda table: _put(table, jnp.zeros_like(table[0]), o), pairs)
 
-    pairs, sums = lax.fori_loop(1, reach + 1, add, (pairs, sums))
+    pairs, padded_sums = lax.fori_loop(1, reach + 1, add, (pairs, padded_sums))
     pairs = lax.fori_loop(reach + 1, 2 * width(reach) + 3, clear, pairs)
-    return pairs, tuple(x[:m] for x in sums)
+    return pairs, tuple(x[:m] for x in padded_sums)
 
 
-def _coupled(o, pairs: Pairs, terms: Terms):
+def _coupled(o: int | Int[Array, ""], pairs: Pairs, terms: Terms) -> tuple[Float[Array, "n lanes"], ...]:
     """Of slot j with slot j + o, what all pairs have: the `ENTRIES`."""
 
     def row(o):
@@ -241,5 +249,10 @@ def _slots(x: Float[Array, "m lanes"], slots: int, first: float = 0.0) -> Float[
     return jnp.concatenate([head, x, jnp.zeros((slots - 1 - len(x), *x.shape[1:]), x.dtype)])
 
 
-def _put(table, row, o, whole=True):
-    return lax.dynamic_update_slice_in_dim(table, row[None] if whole else row, o, 0)
+def _put(table: Float[Array, "k n lanes"], row: Float[Array, "n lanes"], o: int | Int[Array, ""]) -> Array:
+    return lax.dynamic_update_slice_in_dim(table, row[None], o, 0)
+
+
+def _plus(x: Float[Array, "n lanes"], part: Float[Array, "m lanes"], o: int | Int[Array, ""]) -> Array:
+    """Adds `part` from row o on."""
+    return lax.dynamic_update_slice_in_dim(x, slice_of(x, o, len(part)) + part, o, 0)
