@@ -31,7 +31,7 @@ REGIMES = ((2e-5, 0.035), (1e-2, 3.0))
 NEURONS = (20, 50, 100, 300, 1000)
 FIXED_OVERLAP = ((300, 4e-3), (1000, 1.2e-3), (3000, 4e-4))
 """(neurons, eta), with as many neurons in a window."""
-LANES = (1, 4, 16, 64, 256, 1024)
+LANES = (1, 4, 16, 64, 256)
 TARGET_ERROR = 1e-6
 TOLERANCES = (1e-6, 1e-7, 1e-8, 1e-9)
 OURS, LSODA, CVODE = "tts_jax", "LSODA", "CVODE BDF"
@@ -114,8 +114,8 @@ def measure(quick):
     header = report.header("numba", "scipy", "scikit-sundae")
     one_core = {max(os.sched_getaffinity(0))}
 
-    def growth(settings, solvers):
-        for (epsilon, duration), (m, eta) in ((regime, setting) for regime in REGIMES for setting in settings):
+    def growth(settings, solvers, regimes):
+        for (epsilon, duration), (m, eta) in ((regime, setting) for regime in regimes for setting in settings):
             reference = peers.in_fresh_process(reference_of, one_core, m, eta, epsilon, duration)
             # CVODE takes minutes where LSODA takes seconds.
             for name in solvers if m < NEURONS[-1] else solvers[:2]:
@@ -126,8 +126,8 @@ def measure(quick):
     neurons = NEURONS[:2] if quick else NEURONS
     return dict(
         header=header,
-        growth=[*growth([(m, 4e-3) for m in neurons], (OURS, LSODA, CVODE))],
-        fixed_overlap=[*growth(FIXED_OVERLAP[:1] if quick else FIXED_OVERLAP, (OURS,))],
+        growth=[*growth([(m, 4e-3) for m in neurons], (OURS, LSODA, CVODE), REGIMES)],
+        fixed_overlap=[*growth(FIXED_OVERLAP[:1] if quick else FIXED_OVERLAP, (OURS,), REGIMES[:1])],
         lanes=[
             peers.in_fresh_process(measure_lanes, one_core, lanes, *regime, 1 if quick else 3)
             for regime in REGIMES
@@ -144,7 +144,7 @@ def plot(path: Path):
             rows = [row for row in results["growth"] if row["solver"] == name and row["epsilon"] == epsilon]
             m, label = [row["neurons"] for row in rows], f"{name}, ε = {epsilon:g}"
             growth.loglog(m, [1e3 * row["seconds"] for row in rows], style, marker="o", color=colour, label=label)
-            memory.loglog(m, [row["peak_memory_mib"] for row in rows], style, marker="o", color=colour, label=label)
+            memory.semilogx(m, [row["peak_memory_mib"] for row in rows], style, marker="o", color=colour, label=label)
         rows = [row for row in results["lanes"] if row["epsilon"] == epsilon]
         for name, colour in (("vmap", report.BLUE), ("map", report.GREY)):
             x, y = [row["lanes"] for row in rows], [1e3 * row[name] for row in rows]
@@ -155,9 +155,10 @@ def plot(path: Path):
     memory.set(xlabel="neurons", ylabel="peak memory of the process (MiB)", title="Memory")
     lanes.set(xlabel="runs in one program", ylabel="time a run (ms)", title="Side by side, 20 neurons, one core")
     lanes.set_ylim(bottom=0.5)
+    memory.set_ylim(bottom=0)
     for axes in (growth, memory, lanes):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower right" if axes is memory else None)
     figure.savefig(path.with_suffix(".png"), dpi=150)
 
 
