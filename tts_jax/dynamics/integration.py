@@ -162,11 +162,10 @@ def integrate(
         Status.SUCCESSFUL,
         jnp.where(result == diffrax.RESULTS.max_steps_reached, Status.MAX_STEPS, Status.SOLVER_FAILED),
     )
-    in_order = jnp.all(jnp.diff(slow_times, prepend=0.0) >= 0)  # else, as no check saw them, they are traced
     taken, rejected = solution.stats["num_accepted_steps"], solution.stats["num_rejected_steps"]
     factorisations = taken + rejected if isinstance(problem.solver, Rodas5P) else None
     return Solution(
-        states=jnp.where(jnp.isfinite(solution.ys) & in_order, solution.ys, jnp.nan),
+        states=jnp.where(jnp.isfinite(solution.ys), solution.ys, jnp.nan),
         status=status,
         stats=Stats(problem.method, taken, rejected, factorisations),
         event_time=jnp.where(occurred, solution.ts[-1], jnp.inf),

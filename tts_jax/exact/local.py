@@ -5,8 +5,8 @@ of their positions only neurons at most K apart see each other, and the gradient
 
 Runs lie side by side, as trailing axes: positions `u` and weights `a` have shape (m, lanes), the bias (or None) shape
 lanes, `eta` shape lanes or (), the jumps and values of the target shapes (k, lanes) and (k+1, lanes), or (k,) and
-(k+1,). Lanes is any shape, () for one run. Every operation is elementwise over lanes; none but `sort` looks up a place
-that depends on the lane.
+(k+1,). Lanes is any shape, () for one run. Every operation is elementwise over lanes; none looks up a place that
+depends on the lane.
 
 The order may be that of a moment ago: pairs that have changed places since are right wherever K counts them, as
 `bandwidth` does at the positions of now.
@@ -26,25 +26,12 @@ CHUNK = 4
 """So many neurons at an edge are evaluated at once, where the edge cuts several."""
 
 
-class Order(NamedTuple):
-    """Along axis 0, `jnp.take_along_axis(u, order, 0)` increases, and `inverse` takes it back."""
-
-    order: Int[Array, "m *lanes"]
-    inverse: Int[Array, "m *lanes"]
-
-
 class Gradient(NamedTuple):
     """With respect to the bias (None where there is none), the weights and the positions."""
 
     d_bias: Float[Array, "*lanes"] | None
     d_a: Float[Array, "m *lanes"]
     d_u: Float[Array, "m *lanes"]
-
-
-def sort(u: Float[Array, "m *lanes"]) -> Order:
-    """By position. Neurons outside [0, 1] too stand where they are."""
-    order = jnp.argsort(u, axis=0)
-    return Order(order, jnp.argsort(order, axis=0))
 
 
 def bandwidth(u: Float[Array, "m *lanes"], eta: Float[Array, "*#lanes"]) -> Int[Array, ""]:

@@ -179,16 +179,16 @@ def _go_on(equation: AbstractSideBySide, queue: _Queue, progress: _Progress) -> 
 
 
 def _args(queue: _Queue, lanes: _Lanes) -> PyTree:
-    return jax.tree.map(lambda leaf: _of(leaf, _chosen(queue, lanes)), queue.args)
+    return jax.tree.map(lambda leaf: _of(leaf, _chosen(queue, lanes.run)), queue.args)
 
 
-def _chosen(queue: _Queue, lanes: _Lanes) -> Int[Array, " lanes"]:
+def _chosen(queue: _Queue, run: Int[Array, " lanes"]) -> Int[Array, " lanes"]:
     """The run of each lane, and any in an empty one."""
-    return jnp.minimum(lanes.run, queue.y0.shape[1] - 1)
+    return jnp.minimum(run, queue.y0.shape[1] - 1)
 
 
 def _begin(queue: _Queue, run: Int[Array, " lanes"]) -> _Lanes:
-    chosen = jnp.minimum(run, queue.y0.shape[1] - 1)
+    chosen = _chosen(queue, run)
     zeros = jnp.zeros(run.shape, queue.y0.dtype)
     counts = jnp.zeros(run.shape, int)
     return _Lanes(
@@ -209,7 +209,7 @@ def _advance(
 ) -> tuple[_Progress, PyTree]:
     """One attempt of a step in each lane."""
     lanes, runs = progress.lanes, queue.y0.shape[1]
-    chosen, args = _chosen(queue, lanes), _args(queue, lanes)
+    chosen, args = _chosen(queue, lanes.run), _args(queue, lanes)
     end = queue.times[-1, chosen]
     left = end - lanes.t
     last = lanes.h >= left * (1 - 100 * jnp.finfo(left.dtype).eps)

@@ -19,8 +19,6 @@ from ...solvers.ensemble import AbstractSideBySide, Control, Solutions, solve
 
 WIDTH = 16
 """Runs side by side on a CPU: as many as fill its vectors and fit its first caches."""
-
-
 FEW = 64
 """So many neurons may be near one on either side before memory for all of them is used."""
 
