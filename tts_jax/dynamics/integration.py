@@ -13,6 +13,9 @@ from .. import _checks as checks
 from ..solvers import Rodas5P
 from ..trajectory import Stats, Status
 
+EXACT, GENERIC, SINGLE = 1e-10, 1e-6, 1e-5
+"""Default tolerances: where the problem knows the model in closed form, where not, and in 32-bit."""
+
 
 class Integration(eqx.Module):
     """How a flow is integrated and differentiated. The local error of a step is kept below `atol + rtol * |y|`."""
@@ -36,18 +39,19 @@ class Integration(eqx.Module):
         self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
 
-    def tolerances(self, dtype: jnp.dtype) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """`rtol` and `atol`."""
-        default = jnp.asarray(1e-10 if dtype == jnp.float64 else 1e-5, dtype)
+    def tolerances(self, dtype: jnp.dtype, closed_form: bool) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """`rtol` and `atol`; by default tight where the problem knows the model in `closed_form`."""
+        exact = EXACT if closed_form else GENERIC
+        default = jnp.asarray(exact if dtype == jnp.float64 else SINGLE, dtype)
         return default if self.rtol is None else self.rtol, default if self.atol is None else self.atol
 
-    def controller(self, dtype: jnp.dtype, first_step: Float[Array, ""]) -> diffrax.PIDController:
+    def controller(self, problem: "InitialValueProblem") -> diffrax.PIDController:
         """To be used with `dt0=None`."""
-        rtol, atol = self.tolerances(dtype)
+        rtol, atol = self.tolerances(problem.y0.dtype, problem.closed_form)
         # The kinks of the flow, where windows meet, cost the controller many rejected steps. Of those tried, these
         # coefficients needed the fewest attempts, for errors of 1e-6 and epsilon from 1 to 1e-8.
         return _StartingWith(
-            first_step=first_step,
+            first_step=problem.dt0,
             rtol=rtol,
             atol=atol,
             pcoeff=0.2,
@@ -119,6 +123,8 @@ class InitialValueProblem(NamedTuple):
     """The first step to try. A solver without an error estimate steps from one save time to the next instead."""
     model_at: Callable[[Array, PyTree], PyTree]
     """The model from a state and the arguments."""
+    closed_form: bool
+    """Whether the problem knows the model in closed form."""
 
 
 class Solution(NamedTuple):
@@ -150,7 +156,7 @@ def integrate(
         y0=problem.y0,
         args=problem.args,
         saveat=diffrax.SaveAt(t1=True),
-        stepsize_controller=how.controller(problem.y0.dtype, problem.dt0) if adaptive else _ToEachSave(slow_times),
+        stepsize_controller=how.controller(problem) if adaptive else _ToEachSave(slow_times),
         max_steps=how.max_steps,
         adjoint=_SavingAt(slow_times, how.adjoint) if event is None else how.adjoint,
         event=event,

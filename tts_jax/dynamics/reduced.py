@@ -124,6 +124,7 @@ def _solve(
             method=f"Rodas5P, {'dense' if hessian is None else 'closed-form'} Jacobian",
             dt0=jnp.asarray(1e-6, slow_times.dtype),
             model_at=fitted,
+            closed_form=structure.closed_form,
         ),
         slow_times,
         flow.integration,

@@ -37,3 +37,8 @@ class Structure(NamedTuple):
     limit exists."""
     refusal: str = ""
     """Why there are no normal equations."""
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether anything is known: then a flow is called exact."""
+        return self.gradient is not None or self.normal_equations is not None

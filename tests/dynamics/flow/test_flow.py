@@ -243,7 +243,7 @@ def perceptron_radau(model, problem, epsilon):
 
 @pytest.mark.parametrize("solver", [None, diffrax.Kvaerno5()], ids=["default", "Kvaerno5"])
 def test_any_model_with_slow_leaves(perceptron, solver):
-    flow = tts.GradientFlow(0.02, slow=first_layer, solver=solver)
+    flow = tts.GradientFlow(0.02, slow=first_layer, solver=solver, rtol=1e-10, atol=1e-10)
     got = reference.quick(lambda: tts.simulate(flow, *perceptron, PERCEPTRON_TIMES))
     assert got.status == tts.Status.SUCCESSFUL
     assert got.stats.method == ("Rodas5P, dense Jacobian" if solver is None else "Kvaerno5")
@@ -281,7 +281,7 @@ def test_classification_with_a_leaf_that_does_not_train():
     def run(dynamics):
         return reference.quick(lambda: tts.simulate(dynamics, model, problem, times, key=jax.random.key(0)))
 
-    got = run(tts.GradientFlow(epsilon, slow=lambda m: m.bias))
+    got = run(tts.GradientFlow(epsilon, slow=lambda m: m.bias, rtol=1e-10, atol=1e-10))
     want = radau(velocity, np.concatenate([np.ravel(weight), np.zeros(3)]), times)
     assert reference.largest_difference(leaves(got)[:, :-1], want) < 1e-8
     np.testing.assert_array_equal(got.model.scale, 1.5)

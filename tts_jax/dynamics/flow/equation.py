@@ -107,6 +107,7 @@ class FlowEquation(eqx.Module):
             method=method,
             dt0=1e-2 * self.epsilon,
             model_at=model_at,
+            closed_form=self.structure.closed_form,
         )
 
     def _solver(self, choice: Choice, model_at: Callable[[Array, PyTree], PyTree]) -> diffrax.AbstractSolver:

@@ -37,11 +37,12 @@ class GradientFlow(AbstractDynamics):
     which. Any Diffrax solver can be given; one without an error estimate (`diffrax.Euler()`) steps from one save time
     to the next.
 
-    The default tolerances on the local error are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough
-    picture only. Of neighbours closer than `eta`, whose weights nearly cancel where they merge on a jump, the error of
-    a weight counts as far as it changes the network. Equal neurons stay equal. Near `epsilon = 1` some starts pass
-    close to saddle points, which amplify any error. `max_steps` caps the solver's steps; a run that ends early says why
-    in `status` and has NaN at the times it did not reach.
+    The default tolerances on the local error are `rtol = atol = 1e-10` in 64-bit where the problem knows the model in
+    closed form, as networks of this package; 1e-6 for any other model, whose risk is then right to four digits or more;
+    and 1e-5 in 32-bit, for a rough picture only. Of neighbours closer than `eta`, whose weights nearly cancel where
+    they merge on a jump, the error of a weight counts as far as it changes the network. Equal neurons stay equal. Near
+    `epsilon = 1` some starts pass close to saddle points, which amplify any error. `max_steps` caps the solver's steps;
+    a run that ends early says why in `status` and has NaN at the times it did not reach.
 
     Gradients of anything at any save time with respect to `epsilon`, the start, the widths and the target are those
     of a numerical solution, by Diffrax in weights and positions. `adjoint` says how: the default

@@ -49,7 +49,7 @@ def _solve(inputs: _Inputs, setting: local.Setting) -> _Found:
         return _Found(*local.integrate(y0, setting, slow_times, tolerances, inputs.integration.max_steps))
 
     y0 = inputs.equation.ravel(inputs.equation.groups.moving)
-    arguments = y0, setting, inputs.slow_times, inputs.integration.tolerances(y0.dtype)
+    arguments = y0, setting, inputs.slow_times, inputs.integration.tolerances(y0.dtype, closed_form=True)
     found = lanes_last(run)(*jax.tree.map(lambda leaf: leaf[..., None], arguments))
     return jax.tree.map(lambda leaf: leaf[..., 0], found)
 
