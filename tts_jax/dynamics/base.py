@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Key, PyTree
 from ..networks import trainable
 from ..problems import AbstractProblem
 from ..trajectory import Trajectory
+from .optimizer import Optimizer
 
 
 class Task(NamedTuple):
@@ -104,15 +105,18 @@ def _own_slow(model):
     return model.slow
 
 
-Optimizer: TypeAlias = optax.GradientTransformation | tuple[optax.GradientTransformation, optax.GradientTransformation]
-"""For both groups of leaves, or one for the fast and one for the slow leaves."""
-
-
 def two_timescale(
     optimizer: Optimizer, epsilon: Float[Array, "*runs"], labels: PyTree[str]
 ) -> optax.GradientTransformation:
-    """Each group of leaves by its optimiser, the updates of the slow group times `epsilon`."""
-    # A GradientTransformation is a tuple of two, too.
-    fast, slow = (optimizer, optimizer) if isinstance(optimizer, optax.GradientTransformation) else optimizer
-    groups = {"fast": fast, "slow": optax.chain(slow, optax.scale(epsilon))}
-    return optax.partition(groups, lambda _: labels)  # a model is callable, and so are its labels
+    """The updates of the optimiser, or of each group of leaves by its own; those of the slow group times `epsilon`."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        # A model is callable, and so are its labels.
+        optimizer = optax.partition(dict(zip(("fast", "slow"), optimizer, strict=True)), lambda _: labels)
+
+    def slowed(updates, params):
+        def group(label, updates):
+            return jax.tree.map(lambda update: epsilon * update, updates) if label == "slow" else updates
+
+        return jax.tree.map(group, labels, updates)
+
+    return optax.chain(optimizer, optax.stateless(slowed))

@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..._fingerprint import MadeFrom
 from ...problems import AbstractProblem, SampleGradient, Structure
 from ...problems.base import risk_gradient
-from ..base import Optimizer, two_timescale
+from ..base import two_timescale
+from ..optimizer import Optimizer
 from .stream import AbstractStream
 
 T = TypeVar("T")

@@ -9,13 +9,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 from typing_extensions import override
 
 from ... import _checks as checks
 from ..._fingerprint import MadeFrom
 from ...trajectory import Stats, Status, Trajectory, risk_and_status
-from ..base import AbstractDynamics, Groups, Optimizer, Task
+from ..base import AbstractDynamics, Groups, Task
+from ..optimizer import Optimizer, checked, refuse_what_needs_more
 from . import kernel, lanes
 from .checkpoint import Checkpoint
 from .descent import Descent, State, is_finite
@@ -40,9 +42,11 @@ class SGD(AbstractDynamics):
     of drawing with replacement; a batch may end one epoch and begin the next. `batch_size=None` takes the exact
     gradient of the risk, which is the explicit Euler method for `GradientFlow` with fast-time step h.
 
-    `optimizer` (Optax) replaces `optax.sgd(step_size)`, for both groups, or a pair of them `(fast, slow)`, one for
-    each; `step_size` then only sets the clocks. The updates of the slow leaves are multiplied by `epsilon` after the
-    optimiser, so adaptive ones keep the ratio. `slow` says which leaves are slow, as in `slow=lambda model:
+    `optimizer` (Optax) replaces `optax.sgd(step_size)`; `step_size` then only sets the clocks. One of them sees the
+    whole gradient, and a pair `(fast, slow)` each its group of leaves. The updates of the slow leaves are multiplied by
+    `epsilon` after it, so adaptive ones keep the ratio. The labels of `optax.partition` may be a tree of the model's
+    structure. `optax.MultiSteps` moves once in several steps. Those that need more than gradients and parameters, such
+    as `optax.lbfgs`, are refused. `slow` says which leaves are slow, as in `slow=lambda model:
     model.layers[0]`; a `ShallowNetwork` knows its own.
 
     One-dimensional networks of smooth steps take their gradient in closed form, and runs that `jax.vmap` puts side by
@@ -61,7 +65,8 @@ class SGD(AbstractDynamics):
 
     A run whose state becomes infinite or NaN stops there with `Status.DIVERGED`.
 
-    Raises `ValueError` for an `epsilon` or `step_size` that is not positive, and in `simulate` where neither `key`
+    Raises `ValueError` for an `epsilon` or `step_size` that is not positive, for what is no optimiser of Optax or needs
+    the value of the loss, and in `simulate` where neither `key`
     nor `samples` is given, `samples` has fewer rows than steps, or `reshuffle` has no
     rows to draw.
 
@@ -86,7 +91,7 @@ class SGD(AbstractDynamics):
         step_size: Real[ArrayLike, ""],
         batch_size: int | None = 1,
         slow: Callable[[PyTree], Any] | None = None,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | optax.MultiSteps | None = None,
         adjoint: diffrax.AbstractAdjoint | None = None,
         reshuffle: bool = False,
     ):
@@ -94,7 +99,7 @@ class SGD(AbstractDynamics):
         self.step_size = checks.as_float(checks.positive("step_size", step_size))
         self.batch_size = None if batch_size is None else checks.count("batch_size", batch_size)
         self.slow = slow
-        self.optimizer = optimizer
+        self.optimizer = None if optimizer is None else checked(optimizer, 2)
         self.reshuffle = reshuffle
         adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         if not isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
@@ -128,6 +133,8 @@ class SGD(AbstractDynamics):
             fixed=groups.fixed,
             labels=groups.labels,
         )
+        if self.optimizer is not None:
+            refuse_what_needs_more(descent.optimizer, groups.moving)
         start = descent.start(groups.moving)
         if task.progress is None and task.checkpoint is None:
             saved, end = _save_at(descent, start, steps)
