@@ -67,10 +67,9 @@ def test_ratios_and_step_sizes(compilations):
 
 def test_a_new_function_that_picks_the_same_leaves(perceptron, compilations):
     model, data = perceptron
-    compile_once(
-        lambda k: tts.simulate(tts.GradientFlow(0.1, slow=lambda m: m.layers[0]), model, data, TIMES), compilations
-    )
-    dynamics = lambda: tts.SGD(0.1, 1e-3, slow=lambda m: m.layers[0])  # noqa: E731
+    picks = lambda: {"slow": lambda m: m.layers[0], "frozen": lambda m: m.layers[0].bias}  # noqa: E731
+    compile_once(lambda k: tts.simulate(tts.GradientFlow(0.1, **picks()), model, data, TIMES), compilations)
+    dynamics = lambda: tts.SGD(0.1, 1e-3, **picks())  # noqa: E731
     compile_once(lambda k: tts.simulate(dynamics(), model, data, TIMES, key=jax.random.key(k)), compilations)
 
 

@@ -99,6 +99,17 @@ def count(name: str, value: Any, at_least: int = 1) -> int:
     return int(value)
 
 
+def picks_leaves(name: str, value: Any) -> Any:
+    """A function of the model, or None. A module is callable too, but none that picks leaves."""
+    if value is None or (callable(value) and jax.tree_util.all_leaves([value])):
+        return value
+    got = repr(value) if isinstance(value, str | bool | int | float) else type(value).__name__
+    raise ValueError(
+        f"{name} must be a function of the model that picks leaves, got {got}: "
+        f"pass e.g. {name}=lambda model: model.layers[0]"
+    )
+
+
 def finite(name: str, value: Any) -> Any:
     known = concrete(real(name, value))
     if known is not None and not (good := np.isfinite(known)).all():

@@ -40,7 +40,8 @@ def hit_times(
             "hit_times needs a Regression on a PiecewiseConstant target and a ShallowNetwork of SmoothStep neurons, "
             f"got {type(problem).__name__} and {type(model).__name__}"
         )
-    equation = FlowEquation(flow.epsilon, problem, Groups.of(model, flow.slow), structure)
+    groups = Groups.of(model, flow.slow, flow.frozen)
+    equation = FlowEquation(flow.epsilon, problem, groups, groups.knows(structure))
     solver = equation.choose(end) if flow.solver is None else flow.solver
     return _hit_times(equation, solver, flow.integration, structure.staircase(problem).jumps, end)
 

@@ -40,8 +40,8 @@ def simulate(
     that was killed goes on where it was written last when the same call is made again, and ends bit for bit as an
     undisturbed one does; a finished run is read from it.
 
-    All floating-point leaves of the model train, but for those of an activation. A warning names integer arrays, which
-    do not.
+    All floating-point arrays of the model train, those of NumPy too, but for those of an activation and those that the
+    dynamics holds `frozen`. A warning names integer arrays, which do not. Numbers of Python and NumPy are settings.
 
     Save times that are traced cannot be refused: where they decrease or are negative, the run is NaN and has
     `Status.DIVERGED`.

@@ -64,7 +64,7 @@ class Trajectory(eqx.Module):
     fast_time: Float[Array, " t"] | None
     step: Int[Array, " t"] | None
     model: PyTree
-    """Trainable leaves have a leading time axis; all others are as in the start."""
+    """Trainable leaves have a leading time axis, frozen ones too; all others are as in the start."""
     risk: Float[Array, " t"]
     """`problem.risk` of the model at each time."""
     status: Int[Array, ""]

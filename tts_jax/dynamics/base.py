@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Key, PyTree
 
 from ..networks import trainable
-from ..problems import AbstractProblem
+from ..problems import AbstractProblem, Structure
 from ..trajectory import Trajectory
 from .optimizer import Optimizer
 
@@ -64,41 +65,80 @@ class Groups(NamedTuple):
     """A model in parts, trees of its structure with None where a leaf belongs to another."""
 
     moving: PyTree
-    """The leaves that train."""
+    """The leaves that move."""
     fixed: PyTree
+    """All others."""
     labels: PyTree[str]
-    """ "fast" or "slow" for each leaf that trains."""
+    """ "fast" or "slow" for each leaf that moves."""
     own: bool
     """Whether the slow leaves are those that the model names itself."""
 
     @classmethod
-    def of(cls, model: PyTree, slow: Callable[[PyTree], Any] | None = None) -> "Groups":
-        """Raises `ValueError` where `slow` is None and the model does not know its slow leaves, or `slow` selects none,
-        or what is no leaf."""
-        moving, fixed = eqx.partition(model, trainable(model))
+    def of(
+        cls,
+        model: PyTree,
+        slow: Callable[[PyTree], Any] | None = None,
+        frozen: Callable[[PyTree], Any] | None = None,
+    ) -> "Groups":
+        """Raises `ValueError` where `slow` is None and the model does not know its slow leaves, where `slow` or
+        `frozen` selects none, or what is no leaf, and where nothing moves."""
+        trains, fixed = eqx.partition(model, trainable(model))
         knows = getattr(model, "slow", None) is not None
         if slow is None and not knows:
             raise ValueError(
                 f"cannot tell which leaves of {type(model).__name__} move slowly: "
                 "say which, e.g. slow=lambda model: model.layers[0]"
             )
-        labels = _labels(model, moving, slow or _own_slow)
-        own = slow is None or (knows and jax.tree.leaves(labels) == jax.tree.leaves(_labels(model, moving, _own_slow)))
-        return cls(moving, fixed, labels, own)
+        is_slow = _picked("slow", slow or _own_slow, model, trains)
+        own = slow is None or (knows and _agree(is_slow, _picked("slow", _own_slow, model, trains)))
+        labels = jax.tree.map(lambda slow: "slow" if slow else "fast", is_slow)
+        if frozen is None:
+            return cls(trains, fixed, labels, own)
+        held = _picked("frozen", frozen, model, trains)
+        if all(jax.tree.leaves(held)):
+            raise ValueError("frozen selects every trainable leaf: leave one to train")
+
+        def without(leaf, held):
+            return None if held else leaf
+
+        moving, labels = (jax.tree.map(without, tree, held) for tree in (trains, labels))
+        return cls(moving, eqx.combine(fixed, eqx.filter(trains, held)), labels, own)
+
+    @property
+    def frozen(self) -> PyTree:
+        """The leaves that would train, and are held."""
+        return eqx.filter(self.fixed, trainable(self.fixed))
+
+    def knows(self, structure: Structure) -> Structure:
+        """What of it holds for the leaves that move alone."""
+        if not jax.tree.leaves(self.frozen):
+            return structure
+        return structure._replace(hessian=None, sample_gradient=None, staircase=None)
+
+    def over_time(self, moving: PyTree) -> PyTree:
+        """The model of a trajectory, of leaves that have moved; frozen ones have the same time axis."""
+        saves = len(jax.tree.leaves(moving)[0])
+        frozen = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (saves, *leaf.shape)), self.frozen)
+        return eqx.combine(moving, frozen, self.fixed)
 
 
-def _labels(model: PyTree, moving: PyTree, slow: Callable[[PyTree], Any]) -> PyTree[str]:
-    fast = jax.tree.map(lambda _: "fast", moving)
+def _picked(name: str, pick: Callable[[PyTree], Any], model: PyTree, leaves: PyTree) -> PyTree[bool]:
+    """Which of the leaves."""
+    none = jax.tree.map(lambda _: False, leaves)
     try:
-        labels = eqx.tree_at(slow, fast, replace_fn=lambda node: jax.tree.map(lambda _: "slow", node))
+        picked = eqx.tree_at(pick, none, replace_fn=lambda node: jax.tree.map(lambda _: True, node))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
-            f"slow must pick leaves of {type(model).__name__}, as in slow=lambda model: model.layers[0], "
+            f"{name} must pick leaves of {type(model).__name__}, as in {name}=lambda model: model.layers[0], "
             f"got {type(error).__name__}: {str(error).splitlines()[0]}"
         ) from error
-    if "slow" not in jax.tree.leaves(labels):
-        raise ValueError("slow selects no trainable leaf: return at least one floating-point array of the model")
-    return labels
+    if not any(jax.tree.leaves(picked)):
+        raise ValueError(f"{name} selects no trainable leaf: return at least one floating-point array of the model")
+    return picked
+
+
+def _agree(one: PyTree[bool], other: PyTree[bool]) -> bool:
+    return jax.tree.leaves(one) == jax.tree.leaves(other)
 
 
 def _own_slow(model):

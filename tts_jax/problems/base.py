@@ -59,9 +59,12 @@ class AbstractProblem(eqx.Module):
 
 
 def risk_gradient(problem: AbstractProblem, structure: Structure, moving: PyTree, fixed: PyTree) -> PyTree:
-    """The gradient of the risk by the leaves that train, for a model in two parts."""
+    """The gradient of the risk by the leaves that move, for a model in two parts."""
     if structure.gradient is not None:
-        return structure.gradient(problem, eqx.combine(moving, fixed))
+        gradient = structure.gradient(problem, eqx.combine(moving, fixed))
+        return jax.tree.map(
+            lambda leaf, slope: None if leaf is None else slope, moving, gradient, is_leaf=lambda leaf: leaf is None
+        )
     return jax.grad(lambda moving: problem.risk(eqx.combine(moving, fixed)))(moving)
 
 

@@ -50,6 +50,8 @@ class GradientFlow(AbstractDynamics):
     `diffrax.ForwardMode()` for forward mode.
 
     `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
+    `frozen` picks leaves that do not move, in the same way: buffers, statistics, layers that are not to train. It wins
+    over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as all others have.
 
     Raises `ValueError` for an `epsilon` that is not positive.
 
@@ -63,6 +65,7 @@ class GradientFlow(AbstractDynamics):
 
     epsilon: Float[Array, ""]
     slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
+    frozen: Callable[[PyTree], Any] | None = eqx.field(static=True)
     solver: diffrax.AbstractSolver | None
     integration: Integration
 
@@ -75,9 +78,11 @@ class GradientFlow(AbstractDynamics):
         atol: Real[ArrayLike, ""] | None = None,
         max_steps: int = 2**17,
         adjoint: diffrax.AbstractAdjoint | None = None,
+        frozen: Callable[[PyTree], Any] | None = None,
     ):
         self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
-        self.slow = slow
+        self.slow = checks.picks_leaves("slow", slow)
+        self.frozen = checks.picks_leaves("frozen", frozen)
         self.solver = solver
         self.integration = Integration(rtol, atol, max_steps, adjoint)
 
@@ -87,8 +92,8 @@ class GradientFlow(AbstractDynamics):
 
     @override
     def run(self, task: Task) -> Trajectory:
-        groups = Groups.of(task.model, self.slow)
-        equation = FlowEquation(self.epsilon, task.problem, groups, task.problem.structure(task.model))
+        groups = Groups.of(task.model, self.slow, self.frozen)
+        equation = FlowEquation(self.epsilon, task.problem, groups, groups.knows(task.problem.structure(task.model)))
         solver = equation.choose(task.slow_times[-1]) if self.solver is None else self.solver
         return _solve(equation, solver, self.integration, task.slow_times)
 
@@ -101,7 +106,7 @@ def _solve(
     slow_times: Float[Array, " t"],
 ) -> Trajectory:
     solution = solve(equation, solver, integration, slow_times)
-    stacked = eqx.combine(jax.vmap(equation.unravel)(solution.states), equation.groups.fixed)
+    stacked = equation.groups.over_time(jax.vmap(equation.unravel)(solution.states))
     risk, status = risk_and_status(equation.problem, stacked, solution.status)
     return Trajectory(
         slow_time=slow_times,

@@ -48,6 +48,8 @@ class SGD(AbstractDynamics):
     structure. `optax.MultiSteps` moves once in several steps. Those that need more than gradients and parameters, such
     as `optax.lbfgs`, are refused. `slow` says which leaves are slow, as in `slow=lambda model:
     model.layers[0]`; a `ShallowNetwork` knows its own.
+    `frozen` picks leaves that do not move, in the same way: buffers, statistics, layers that are not to train. It wins
+    over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as all others have.
 
     One-dimensional networks of smooth steps take their gradient in closed form, and runs that `jax.vmap` puts side by
     side share each instruction of the processor; other models take it by automatic differentiation. On a GPU such runs
@@ -84,6 +86,7 @@ class SGD(AbstractDynamics):
     optimizer: Optimizer | None = eqx.field(static=True)
     adjoint: diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode
     reshuffle: bool = eqx.field(static=True)
+    frozen: Callable[[PyTree], Any] | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -94,11 +97,13 @@ class SGD(AbstractDynamics):
         optimizer: Optimizer | optax.MultiSteps | None = None,
         adjoint: diffrax.AbstractAdjoint | None = None,
         reshuffle: bool = False,
+        frozen: Callable[[PyTree], Any] | None = None,
     ):
         self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
         self.step_size = checks.as_float(checks.positive("step_size", step_size))
         self.batch_size = None if batch_size is None else checks.count("batch_size", batch_size)
-        self.slow = slow
+        self.slow = checks.picks_leaves("slow", slow)
+        self.frozen = checks.picks_leaves("frozen", frozen)
         self.optimizer = None if optimizer is None else checked(optimizer, 2)
         self.reshuffle = reshuffle
         adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
@@ -120,7 +125,7 @@ class SGD(AbstractDynamics):
 
     @override
     def run(self, task: Task) -> Trajectory:
-        groups = Groups.of(task.model, self.slow)
+        groups = Groups.of(task.model, self.slow, self.frozen)
         steps = self._steps_at(task.slow_times)
         descent = Descent(
             epsilon=self.epsilon,
@@ -128,7 +133,7 @@ class SGD(AbstractDynamics):
             given_optimizer=MadeFrom(self.optimizer),
             adjoint=self.adjoint,
             problem=task.problem,
-            structure=task.problem.structure(task.model),
+            structure=groups.knows(task.problem.structure(task.model)),
             stream=self._stream(task, steps),
             fixed=groups.fixed,
             labels=groups.labels,
@@ -140,7 +145,7 @@ class SGD(AbstractDynamics):
             saved, end = _save_at(descent, start, steps)
         else:
             saved, end = _from_host(descent, start, steps, task.progress, task.checkpoint)
-        stacked = eqx.combine(saved, groups.fixed)
+        stacked = groups.over_time(saved)
         status = jnp.where(is_finite(end.params), Status.SUCCESSFUL, Status.DIVERGED)
         risk, status = risk_and_status(task.problem, stacked, status)
         one_launch = lanes.applies(descent) and kernel.applies(descent, start)
