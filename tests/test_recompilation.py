@@ -73,6 +73,17 @@ def test_a_new_function_that_picks_the_same_leaves(perceptron, compilations):
     compile_once(lambda k: tts.simulate(dynamics(), model, data, TIMES, key=jax.random.key(k)), compilations)
 
 
+def test_new_ratios_of_several_groups(perceptron, compilations):
+    model, data = perceptron
+
+    def run(k):
+        speeds = (0.1 + k / 100, 0.02 + k / 1000), (lambda m: m.layers[1].bias, lambda m: m.layers[0])
+        tts.simulate(tts.GradientFlow(*speeds), model, data, TIMES)
+        return tts.simulate(tts.SGD(speeds[0], 1e-3, slow=speeds[1]), model, data, TIMES, key=jax.random.key(k))
+
+    compile_once(run, compilations)
+
+
 def test_another_choice_of_slow_leaves_is_another_run(perceptron):
     model, data = perceptron
     first, last = (

@@ -99,9 +99,9 @@ def count(name: str, value: Any, at_least: int = 1) -> int:
     return int(value)
 
 
-def picks_leaves(name: str, value: Any) -> Any:
-    """A function of the model, or None. A module is callable too, but none that picks leaves."""
-    if value is None or (callable(value) and jax.tree_util.all_leaves([value])):
+def picks_leaves(name: str, value: Any, optional: bool = True) -> Any:
+    """A function of the model, or None where `optional`. A module is callable too, but none that picks leaves."""
+    if (value is None and optional) or (callable(value) and jax.tree_util.all_leaves([value])):
         return value
     got = repr(value) if isinstance(value, str | bool | int | float) else type(value).__name__
     raise ValueError(

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from . import _checks as checks
 from .dynamics import GradientFlow
-from .dynamics.base import Groups
+from .dynamics.base import Groups, ratios_of
 from .dynamics.flow.equation import Choice, FlowEquation
 from .dynamics.integration import Integration, integrate
 from .networks import ShallowNetwork
@@ -41,7 +41,7 @@ def hit_times(
             f"got {type(problem).__name__} and {type(model).__name__}"
         )
     groups = Groups.of(model, flow.slow, flow.frozen)
-    equation = FlowEquation(flow.epsilon, problem, groups, groups.knows(structure))
+    equation = FlowEquation(ratios_of(flow.epsilon), problem, groups, groups.knows(structure))
     solver = equation.choose(end) if flow.solver is None else flow.solver
     return _hit_times(equation, solver, flow.integration, structure.staircase(problem).jumps, end)
 

@@ -55,10 +55,9 @@ class Stats(eqx.Module):
 class Trajectory(eqx.Module):
     """One run, at the save times that were asked for.
 
-    Three clocks: slow time tau, fast time t = tau / epsilon, and, for SGD, the step p = t / step_size. A dynamics
-    that lacks a clock has None there. SGD saves the step nearest to a save time, so that its `fast_time = step_size *
-    step` may be off `slow_time / epsilon` by half a step.
-    """
+    Three clocks: slow time tau, fast time t = tau / epsilon (the smallest), and, for SGD, the step p = t / step_size. A
+    dynamics that lacks a clock has None there. SGD saves the step nearest to a save time, so that its `fast_time =
+    step_size * step` may be off `slow_time / epsilon` by half a step."""
 
     slow_time: Float[Array, " t"]
     fast_time: Float[Array, " t"] | None

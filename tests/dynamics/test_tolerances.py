@@ -45,7 +45,7 @@ def test_any_model_is_right_to_four_digits_in_a_fraction_of_the_steps():
 )
 def test_what_is_known_in_closed_form_is_solved_tightly(model, problem, closed_form):
     structure = problem.structure(model)
-    equation = FlowEquation(jnp.asarray(0.1), problem, Groups.of(model), structure)
+    equation = FlowEquation((jnp.asarray(0.1),), problem, Groups.of(model), structure)
     tight = equation.initial_value_problem(Choice.DENSE).closed_form
     found = Integration(None, None, 1, None).tolerances(jnp.dtype("float64"), tight)
     assert found == ((1e-10, 1e-10) if closed_form else (1e-6, 1e-6))

@@ -2,9 +2,10 @@
 
 import abc
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Key, PyTree
 
+from .. import _checks as checks
 from ..networks import trainable
 from ..problems import AbstractProblem, Structure
 from ..trajectory import Trajectory
@@ -61,6 +63,36 @@ class AbstractDynamics(eqx.Module):
         return frozenset(field.name for field in dataclasses.fields(self))
 
 
+Pick: TypeAlias = Callable[[PyTree], Any]
+"""Of leaves of a model."""
+Epsilon: TypeAlias = Float[Array, ""] | tuple[Float[Array, ""], ...]
+"""Of the slow leaves, or of each group of them."""
+
+
+def checked_speeds(epsilon: Any, slow: Any) -> tuple[Epsilon, Pick | tuple[Pick, ...] | None]:
+    """Both, or two tuples of one length. Raises `ValueError` where they are not, or `epsilon` is not positive."""
+    if not isinstance(epsilon, tuple) and not isinstance(slow, tuple):
+        return checks.as_float(checks.positive("epsilon", epsilon)), checks.picks_leaves("slow", slow)
+    got = [f"{len(each)} of them" if isinstance(each, tuple) else "no tuple" for each in (epsilon, slow)]
+    if got[0] != got[1] or not epsilon:
+        raise ValueError(
+            f"epsilon and slow must be tuples of one length, got {got[0]} and {got[1]}: "
+            "pass e.g. epsilon=(0.1, 0.01), slow=(lambda m: m.layers[1], lambda m: m.layers[0])"
+        )
+    ratios = tuple(checks.as_float(checks.positive(f"epsilon[{i}]", each)) for i, each in enumerate(epsilon))
+    return ratios, tuple(checks.picks_leaves(f"slow[{i}]", each, optional=False) for i, each in enumerate(slow))
+
+
+def ratios_of(epsilon: Epsilon) -> tuple[Float[Array, ""], ...]:
+    return epsilon if isinstance(epsilon, tuple) else (epsilon,)
+
+
+def slowest(epsilons: tuple[Float[Array, "*runs"], ...]) -> Float[Array, "*runs"]:
+    """The ratio of slow to fast time: the smallest of them."""
+    known = checks.concrete(epsilons)
+    return functools.reduce(jnp.minimum, epsilons) if known is None else epsilons[int(np.argmin(known))]
+
+
 class Groups(NamedTuple):
     """A model in parts, trees of its structure with None where a leaf belongs to another."""
 
@@ -68,8 +100,8 @@ class Groups(NamedTuple):
     """The leaves that move."""
     fixed: PyTree
     """All others."""
-    labels: PyTree[str]
-    """ "fast" or "slow" for each leaf that moves."""
+    labels: PyTree[int]
+    """For each leaf that moves: 0 where it is fast, i in the i-th slow group."""
     own: bool
     """Whether the slow leaves are those that the model names itself."""
 
@@ -77,11 +109,11 @@ class Groups(NamedTuple):
     def of(
         cls,
         model: PyTree,
-        slow: Callable[[PyTree], Any] | None = None,
-        frozen: Callable[[PyTree], Any] | None = None,
+        slow: Pick | tuple[Pick, ...] | None = None,
+        frozen: Pick | None = None,
     ) -> "Groups":
         """Raises `ValueError` where `slow` is None and the model does not know its slow leaves, where `slow` or
-        `frozen` selects none, or what is no leaf, and where nothing moves."""
+        `frozen` selects none, or what is no leaf, where a leaf is in two groups, and where nothing moves."""
         trains, fixed = eqx.partition(model, trainable(model))
         knows = getattr(model, "slow", None) is not None
         if slow is None and not knows:
@@ -89,9 +121,8 @@ class Groups(NamedTuple):
                 f"cannot tell which leaves of {type(model).__name__} move slowly: "
                 "say which, e.g. slow=lambda model: model.layers[0]"
             )
-        is_slow = _picked("slow", slow or _own_slow, model, trains)
-        own = slow is None or (knows and _agree(is_slow, _picked("slow", _own_slow, model, trains)))
-        labels = jax.tree.map(lambda slow: "slow" if slow else "fast", is_slow)
+        labels = _labels(slow or _own_slow, model, trains)
+        own = slow is None or (knows and _agree(labels, _labels(_own_slow, model, trains)))
         if frozen is None:
             return cls(trains, fixed, labels, own)
         held = _picked("frozen", frozen, model, trains)
@@ -122,7 +153,7 @@ class Groups(NamedTuple):
         return eqx.combine(moving, frozen, self.fixed)
 
 
-def _picked(name: str, pick: Callable[[PyTree], Any], model: PyTree, leaves: PyTree) -> PyTree[bool]:
+def _picked(name: str, pick: Pick, model: PyTree, leaves: PyTree) -> PyTree[bool]:
     """Which of the leaves."""
     none = jax.tree.map(lambda _: False, leaves)
     try:
@@ -137,7 +168,18 @@ def _picked(name: str, pick: Callable[[PyTree], Any], model: PyTree, leaves: PyT
     return picked
 
 
-def _agree(one: PyTree[bool], other: PyTree[bool]) -> bool:
+def _labels(slow: Pick | tuple[Pick, ...], model: PyTree, leaves: PyTree) -> PyTree[int]:
+    if not isinstance(slow, tuple):
+        return jax.tree.map(int, _picked("slow", slow, model, leaves))
+    groups = [_picked(f"slow[{i}]", pick, model, leaves) for i, pick in enumerate(slow)]
+    for path, *picked in zip(jax.tree_util.tree_leaves_with_path(leaves), *map(jax.tree.leaves, groups), strict=True):
+        if sum(picked) > 1:
+            name = f"{type(model).__name__}{jax.tree_util.keystr(path[0])}"
+            raise ValueError(f"slow must pick a leaf once, got {name} in {sum(picked)} of its groups")
+    return jax.tree.map(lambda *picked: sum(i * is_in for i, is_in in enumerate(picked, 1)), *groups)
+
+
+def _agree(one: PyTree[int], other: PyTree[int]) -> bool:
     return jax.tree.leaves(one) == jax.tree.leaves(other)
 
 
@@ -146,16 +188,16 @@ def _own_slow(model):
 
 
 def two_timescale(
-    optimizer: Optimizer, epsilon: Float[Array, "*runs"], labels: PyTree[str]
+    optimizer: Optimizer, epsilons: tuple[Float[Array, "*runs"], ...], labels: PyTree[int]
 ) -> optax.GradientTransformation:
-    """The updates of the optimiser, or of each group of leaves by its own; those of the slow group times `epsilon`."""
+    """The updates of the optimiser, or of each group of leaves by its own; those of slow groups times their epsilon."""
     if not isinstance(optimizer, optax.GradientTransformation):
         # A model is callable, and so are its labels.
-        optimizer = optax.partition(dict(zip(("fast", "slow"), optimizer, strict=True)), lambda _: labels)
+        optimizer = optax.partition(dict(enumerate(optimizer)), lambda _: labels)
 
     def slowed(updates, params):
         def group(label, updates):
-            return jax.tree.map(lambda update: epsilon * update, updates) if label == "slow" else updates
+            return jax.tree.map(lambda update: epsilons[label - 1] * update, updates) if label else updates
 
         return jax.tree.map(group, labels, updates)
 

@@ -125,6 +125,9 @@ class Grid(eqx.Module):
                 raise ValueError(f"there is no axis {name!r}: choose of {', '.join(known)}")
             if name in OF_DYNAMICS and not any(name in arm.settings for arm in arms.values()):
                 raise ValueError(f"no dynamics of the sweep has {name} ({', '.join(arms)}): leave that axis out")
+            many = [arm for arm, of in arms.items() if isinstance(getattr(of, name, None), tuple)]
+            if name in OF_DYNAMICS and many:
+                raise ValueError(f"axis {name} sets one number, but {many[0]} has a tuple of them: leave that axis out")
             if name in OF_PROBLEM and name not in fields:
                 raise ValueError(f"a {type(problem).__name__} has no {name}: leave that axis out")
         settings = DEFAULTS | {name: values_of(name, values) for name, values in axes.items()}

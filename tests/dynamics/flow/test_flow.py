@@ -312,7 +312,7 @@ def test_which_solver(perceptron):
     problem = perceptron[1]
     for epsilon, choice in ((1.0, Choice.EXPLICIT), (1e-7, Choice.MATRIX_FREE)):
         groups = Groups.of(wide, first_layer)
-        equation = FlowEquation(jnp.asarray(epsilon), problem, groups, problem.structure(wide))
+        equation = FlowEquation((jnp.asarray(epsilon),), problem, groups, problem.structure(wide))
         assert equation.choose(jnp.asarray(1.0)) is choice
         method_in_words = "Tsit5" if choice is Choice.EXPLICIT else "Rodas5P, matrix-free"
         assert equation.initial_value_problem(choice).method == method_in_words

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from ...problems import AbstractProblem, Structure
 from ...problems.base import risk_gradient
 from ...solvers import DenseJacobian, Rodas5P
-from ..base import Groups, two_timescale
+from ..base import Groups, slowest, two_timescale
 from ..integration import InitialValueProblem
 from .eliminated import EliminatedWeights
 from .local import Setting
@@ -41,7 +41,8 @@ class Choice(enum.Enum):
 class FlowEquation(eqx.Module):
     """The flow of a model in slow time; its state is the vector of the leaves that train."""
 
-    epsilon: Float[Array, ""]
+    epsilons: tuple[Float[Array, ""], ...]
+    """Of each slow group."""
     problem: AbstractProblem
     groups: Groups
     """Those of the start."""
@@ -49,8 +50,10 @@ class FlowEquation(eqx.Module):
     eliminates: bool = eqx.field(static=True)
     """Whether the Hessian is known in closed form, and the inner layer alone is slow."""
 
-    def __init__(self, epsilon: Float[Array, ""], problem: AbstractProblem, groups: Groups, structure: Structure):
-        self.epsilon, self.problem, self.groups, self.structure = epsilon, problem, groups, structure
+    def __init__(
+        self, epsilons: tuple[Float[Array, ""], ...], problem: AbstractProblem, groups: Groups, structure: Structure
+    ):
+        self.epsilons, self.problem, self.groups, self.structure = epsilons, problem, groups, structure
         self.eliminates = structure.hessian is not None and groups.own
 
     @property
@@ -59,7 +62,7 @@ class FlowEquation(eqx.Module):
         if self.structure.staircase is None or not self.eliminates:
             return None
         target, activation = self.structure.staircase(self.problem), self.groups.fixed.activation
-        return Setting(self.epsilon, activation.eta, target.jumps, target.values)
+        return Setting(self.epsilons[0], activation.eta, target.jumps, target.values)
 
     def ravel(self, moving: PyTree) -> Float[Array, " n"]:
         return jnp.concatenate(moving.vectors) if self.eliminates else ravel_pytree(moving)[0]
@@ -88,12 +91,12 @@ class FlowEquation(eqx.Module):
             return eqx.combine(self.unravel(y), fixed)
 
         def velocity(t, y, args):
-            epsilon, fixed, problem = args
+            epsilons, fixed, problem = args
             moving = self.unravel(y)
-            mobility = two_timescale(optax.scale(-1.0), epsilon, self.groups.labels)
+            mobility = two_timescale(optax.scale(-1.0), epsilons, self.groups.labels)
             gradient = risk_gradient(problem, self.structure, moving, fixed)
             descent, _ = mobility.update(gradient, mobility.init(moving))
-            return self.ravel(descent) / epsilon
+            return self.ravel(descent) / slowest(epsilons)
 
         if isinstance(solver, Choice):
             method, solver = solver.value, self._solver(solver, model_at)
@@ -102,10 +105,10 @@ class FlowEquation(eqx.Module):
         return InitialValueProblem(
             vector_field=velocity,
             y0=self.ravel(self.groups.moving),
-            args=(self.epsilon, self.groups.fixed, self.problem),
+            args=(self.epsilons, self.groups.fixed, self.problem),
             solver=solver,
             method=method,
-            dt0=1e-2 * self.epsilon,
+            dt0=1e-2 * slowest(self.epsilons),
             model_at=model_at,
             closed_form=self.structure.closed_form,
         )
@@ -115,21 +118,20 @@ class FlowEquation(eqx.Module):
         if choice is Choice.EXPLICIT:
             return diffrax.Tsit5()
         if choice is Choice.ELIMINATED and hessian is not None:
-            linear = EliminatedWeights(lambda y, args: (args[0], hessian(args[2], model_at(y, args))))
+            linear = EliminatedWeights(lambda y, args: (args[0][0], hessian(args[2], model_at(y, args))))
             return Rodas5P(linear, autonomous=True)
         if choice is Choice.DENSE:
             return Rodas5P(DenseJacobian(), autonomous=True)
-        sizes = jax.tree.map(
-            lambda label, leaf: np.full(leaf.size, label == "fast"), self.groups.labels, self.groups.moving
-        )
-        is_fast = np.concatenate(jax.tree.leaves(sizes))
-        fast = np.flatnonzero(is_fast) if is_fast.sum() <= DENSE else np.zeros(0, int)
+        spread = jax.tree.map(lambda label, leaf: np.full(leaf.size, label), self.groups.labels, self.groups.moving)
+        group = np.concatenate(jax.tree.leaves(spread))
+        factored = int((np.cumsum(np.bincount(group)) <= DENSE).sum())
 
         def mobility(args):
-            epsilon, *_ = args
-            return jnp.where(is_fast, 1 / epsilon, 1.0)
+            epsilons, *_ = args
+            speeds = jnp.stack([jnp.ones_like(epsilons[0]), *epsilons])
+            return (speeds / slowest(epsilons))[group]
 
-        return Rodas5P(FactoredFastBlock(mobility, fast), autonomous=True)
+        return Rodas5P(FactoredFastBlock(mobility, np.flatnonzero(group < factored)), autonomous=True)
 
 
 @eqx.filter_jit

@@ -1,18 +1,15 @@
 """The gradient flow at two time scales."""
 
-from collections.abc import Callable
-from typing import Any
-
 import diffrax
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, Real
 from typing_extensions import override
 
 from ... import _checks as checks
 from ...trajectory import Trajectory, risk_and_status
-from ..base import AbstractDynamics, Groups, Task
+from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
 from ..integration import Integration
 from .equation import Choice, FlowEquation
 from .side_by_side import solve
@@ -50,10 +47,13 @@ class GradientFlow(AbstractDynamics):
     `diffrax.ForwardMode()` for forward mode.
 
     `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
-    `frozen` picks leaves that do not move, in the same way: buffers, statistics, layers that are not to train. It wins
-    over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as all others have.
+    With several slow groups `epsilon` and `slow` are tuples of one length: the leaves of group i move `epsilon[i]`
+    times as fast as the rest, and slow time is `min(epsilon) t`, as in `(0.1, 1e-3), slow=(lambda m: m.layers[1],
+    lambda m: m.layers[0])`. `frozen` picks leaves that do not move, in the same way: buffers, statistics, layers that
+    are not to train. It wins over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as
+    all others have.
 
-    Raises `ValueError` for an `epsilon` that is not positive.
+    Raises `ValueError` for an `epsilon` that is not positive or does not fit `slow`.
 
     Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
@@ -63,25 +63,24 @@ class GradientFlow(AbstractDynamics):
     resumable = False
     stochastic = False
 
-    epsilon: Float[Array, ""]
-    slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
-    frozen: Callable[[PyTree], Any] | None = eqx.field(static=True)
+    epsilon: Epsilon
+    slow: Pick | tuple[Pick, ...] | None = eqx.field(static=True)
+    frozen: Pick | None = eqx.field(static=True)
     solver: diffrax.AbstractSolver | None
     integration: Integration
 
     def __init__(
         self,
-        epsilon: Real[ArrayLike, ""],
-        slow: Callable[[PyTree], Any] | None = None,
+        epsilon: Real[ArrayLike, ""] | tuple[Real[ArrayLike, ""], ...],
+        slow: Pick | tuple[Pick, ...] | None = None,
         solver: diffrax.AbstractSolver | None = None,
         rtol: Real[ArrayLike, ""] | None = None,
         atol: Real[ArrayLike, ""] | None = None,
         max_steps: int = 2**17,
         adjoint: diffrax.AbstractAdjoint | None = None,
-        frozen: Callable[[PyTree], Any] | None = None,
+        frozen: Pick | None = None,
     ):
-        self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
-        self.slow = checks.picks_leaves("slow", slow)
+        self.epsilon, self.slow = checked_speeds(epsilon, slow)
         self.frozen = checks.picks_leaves("frozen", frozen)
         self.solver = solver
         self.integration = Integration(rtol, atol, max_steps, adjoint)
@@ -93,7 +92,8 @@ class GradientFlow(AbstractDynamics):
     @override
     def run(self, task: Task) -> Trajectory:
         groups = Groups.of(task.model, self.slow, self.frozen)
-        equation = FlowEquation(self.epsilon, task.problem, groups, groups.knows(task.problem.structure(task.model)))
+        structure = groups.knows(task.problem.structure(task.model))
+        equation = FlowEquation(ratios_of(self.epsilon), task.problem, groups, structure)
         solver = equation.choose(task.slow_times[-1]) if self.solver is None else self.solver
         return _solve(equation, solver, self.integration, task.slow_times)
 
@@ -110,7 +110,7 @@ def _solve(
     risk, status = risk_and_status(equation.problem, stacked, solution.status)
     return Trajectory(
         slow_time=slow_times,
-        fast_time=slow_times / equation.epsilon,
+        fast_time=slow_times / slowest(equation.epsilons),
         step=None,
         model=stacked,
         risk=risk,

@@ -23,7 +23,8 @@ class _Factors(NamedTuple):
 
 
 class FactoredFastBlock(AbstractShiftedJacobian):
-    r"""Solves $(s + D H)\,x = r$ for the slow-time flow $y' = -D\,\nabla R$, $D = \mathrm{diag}(1/\epsilon, 1)$.
+    r"""Solves $(s + D H)\,x = r$ for the slow-time flow $y' = -D\,\nabla R$, with a diagonal D: $1/\epsilon$ for fast
+    parameters, 1 for slow ones, something between for those of other groups.
 
     It is $(s D^{-1} + H)\,x = D^{-1} r$, solved by conjugate gradients on Hessian-vector products. What makes the flow
     stiff, the block $\epsilon s + H$ of the fast parameters, is factored (Cholesky) and preconditions the iteration,
@@ -35,7 +36,7 @@ class FactoredFastBlock(AbstractShiftedJacobian):
     mobility: Callable[[Any], Float[Array, " n"]]
     """The diagonal of D, from the arguments of the vector field."""
     factored: Int[ArrayLike, " f"]
-    """Indices into the state."""
+    """Indices into the state, of the fast parameters and of further groups, as far as they are few."""
 
     @override
     def factor(self, vector_field, t, y, args, shift):

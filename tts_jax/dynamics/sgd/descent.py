@@ -46,7 +46,7 @@ class State(eqx.Module):
 class Descent(eqx.Module):
     """Everything that is the same in every step."""
 
-    epsilon: Float[Array, ""]
+    epsilons: tuple[Float[Array, ""], ...]
     step_size: Float[Array, ""]
     given_optimizer: MadeFrom[Optimizer | None] = eqx.field(static=True)
     adjoint: diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode
@@ -54,7 +54,7 @@ class Descent(eqx.Module):
     structure: Structure
     stream: AbstractStream
     fixed: PyTree
-    labels: PyTree[str]
+    labels: PyTree[int]
 
     @property
     def sample_gradient(self) -> SampleGradient:
@@ -64,7 +64,7 @@ class Descent(eqx.Module):
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        return two_timescale(self.given_optimizer.value or optax.sgd(self.step_size), self.epsilon, self.labels)
+        return two_timescale(self.given_optimizer.value or optax.sgd(self.step_size), self.epsilons, self.labels)
 
     def start(self, params: PyTree) -> State:
         return State.start(params, self.optimizer.init(params))

@@ -91,7 +91,7 @@ def block(
     start, end = start.astype(jnp.int32), end.astype(jnp.int32)
     same_span = start.ndim == end.ndim == 0
     span = jnp.stack([jnp.min(start), jnp.max(end)])
-    settings = descent.epsilon, descent.step_size, descent.fixed.activation
+    settings = descent.epsilons, descent.step_size, descent.fixed.activation
     inputs = jax.tree.map(spread, (jax.tree.map(rows, state), settings, start, end, x, y)), span
     outputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), inputs[0][0])
     leaves, structure = jax.tree.flatten((inputs, outputs))
@@ -104,8 +104,8 @@ def block(
             """The rows of a matrix one by one: a step has no other way to tell them apart."""
             return ref[lane] if len(ref.shape) == 1 else tuple(ref[row, lane] for row in range(ref.shape[0]))
 
-        epsilon, step_size, activation = jax.tree.map(load, settings)
-        optimizer = two_timescale(optax.sgd(step_size), epsilon, descent.labels)
+        epsilons, step_size, activation = jax.tree.map(load, settings)
+        optimizer = two_timescale(optax.sgd(step_size), epsilons, descent.labels)
         first, last = load(start), load(end)
         gradient = descent.sample_gradient.of_rows
 
@@ -155,7 +155,7 @@ def error_in_a_few_steps(dtype: str, neurons: int, batch_size: int) -> Float[Arr
     model = jax.tree.map(lambda leaf: leaf.astype(dtype), model)
     groups, problem = Groups.of(model), Regression(PiecewiseConstant([], [0.0]))
     descent = Descent(
-        epsilon=jnp.asarray(0.5, dtype),
+        epsilons=(jnp.asarray(0.5, dtype),),
         step_size=jnp.asarray(0.25 / neurons, dtype),
         given_optimizer=MadeFrom(None),
         adjoint=diffrax.RecursiveCheckpointAdjoint(),

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -16,7 +15,7 @@ from typing_extensions import override
 from ... import _checks as checks
 from ..._fingerprint import MadeFrom
 from ...trajectory import Stats, Status, Trajectory, risk_and_status
-from ..base import AbstractDynamics, Groups, Task
+from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
 from ..optimizer import Optimizer, checked, refuse_what_needs_more
 from . import kernel, lanes
 from .checkpoint import Checkpoint
@@ -43,13 +42,17 @@ class SGD(AbstractDynamics):
     gradient of the risk, which is the explicit Euler method for `GradientFlow` with fast-time step h.
 
     `optimizer` (Optax) replaces `optax.sgd(step_size)`; `step_size` then only sets the clocks. One of them sees the
-    whole gradient, and a pair `(fast, slow)` each its group of leaves. The updates of the slow leaves are multiplied by
-    `epsilon` after it, so adaptive ones keep the ratio. The labels of `optax.partition` may be a tree of the model's
-    structure. `optax.MultiSteps` moves once in several steps. Those that need more than gradients and parameters, such
-    as `optax.lbfgs`, are refused. `slow` says which leaves are slow, as in `slow=lambda model:
-    model.layers[0]`; a `ShallowNetwork` knows its own.
-    `frozen` picks leaves that do not move, in the same way: buffers, statistics, layers that are not to train. It wins
-    over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as all others have.
+    whole gradient, and a tuple `(fast, slow, ...)` each its group of leaves. The updates of the slow leaves are
+    multiplied by their `epsilon` after it, so adaptive ones keep the ratio. The labels of `optax.partition` may be a
+    tree of the model's structure. `optax.MultiSteps` moves once in several steps. Those that need more than gradients
+    and parameters, such as `optax.lbfgs`, are refused.
+
+    `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
+    With several slow groups `epsilon` and `slow` are tuples of one length: the leaves of group i move `epsilon[i]`
+    times as fast as the rest, and slow time is `min(epsilon) t`, as in `(0.1, 1e-3), slow=(lambda m: m.layers[1],
+    lambda m: m.layers[0])`. `frozen` picks leaves that do not move, in the same way: buffers, statistics, layers that
+    are not to train. It wins over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as
+    all others have.
 
     One-dimensional networks of smooth steps take their gradient in closed form, and runs that `jax.vmap` puts side by
     side share each instruction of the processor; other models take it by automatic differentiation. On a GPU such runs
@@ -67,10 +70,9 @@ class SGD(AbstractDynamics):
 
     A run whose state becomes infinite or NaN stops there with `Status.DIVERGED`.
 
-    Raises `ValueError` for an `epsilon` or `step_size` that is not positive, for what is no optimiser of Optax or needs
-    the value of the loss, and in `simulate` where neither `key`
-    nor `samples` is given, `samples` has fewer rows than steps, or `reshuffle` has no
-    rows to draw.
+    Raises `ValueError` for an `epsilon` or `step_size` that is not positive or does not fit `slow`, for what is no
+    optimiser of Optax or needs the value of the loss, and in `simulate` where neither `key` nor `samples` is given,
+    `samples` has fewer rows than steps, or `reshuffle` has no rows to draw.
 
     Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
@@ -79,32 +81,31 @@ class SGD(AbstractDynamics):
     shards = True
     resumable = True
 
-    epsilon: Float[Array, ""]
+    epsilon: Epsilon
     step_size: Float[Array, ""]
     batch_size: int | None = eqx.field(static=True)
-    slow: Callable[[PyTree], Any] | None = eqx.field(static=True)
+    slow: Pick | tuple[Pick, ...] | None = eqx.field(static=True)
     optimizer: Optimizer | None = eqx.field(static=True)
     adjoint: diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode
     reshuffle: bool = eqx.field(static=True)
-    frozen: Callable[[PyTree], Any] | None = eqx.field(static=True)
+    frozen: Pick | None = eqx.field(static=True)
 
     def __init__(
         self,
-        epsilon: Real[ArrayLike, ""],
+        epsilon: Real[ArrayLike, ""] | tuple[Real[ArrayLike, ""], ...],
         step_size: Real[ArrayLike, ""],
         batch_size: int | None = 1,
-        slow: Callable[[PyTree], Any] | None = None,
+        slow: Pick | tuple[Pick, ...] | None = None,
         optimizer: Optimizer | optax.MultiSteps | None = None,
         adjoint: diffrax.AbstractAdjoint | None = None,
         reshuffle: bool = False,
-        frozen: Callable[[PyTree], Any] | None = None,
+        frozen: Pick | None = None,
     ):
-        self.epsilon = checks.as_float(checks.positive("epsilon", epsilon))
+        self.epsilon, self.slow = checked_speeds(epsilon, slow)
         self.step_size = checks.as_float(checks.positive("step_size", step_size))
         self.batch_size = None if batch_size is None else checks.count("batch_size", batch_size)
-        self.slow = checks.picks_leaves("slow", slow)
         self.frozen = checks.picks_leaves("frozen", frozen)
-        self.optimizer = None if optimizer is None else checked(optimizer, 2)
+        self.optimizer = None if optimizer is None else checked(optimizer, 1 + len(ratios_of(self.epsilon)))
         self.reshuffle = reshuffle
         adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         if not isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
@@ -121,14 +122,15 @@ class SGD(AbstractDynamics):
 
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int:
-        return round(min(float(slow_times[-1]) / float(self.epsilon) / float(self.step_size), 2.0**63))
+        fast_time = float(slow_times[-1]) / float(slowest(ratios_of(self.epsilon)))
+        return round(min(fast_time / float(self.step_size), 2.0**63))
 
     @override
     def run(self, task: Task) -> Trajectory:
         groups = Groups.of(task.model, self.slow, self.frozen)
         steps = self._steps_at(task.slow_times)
         descent = Descent(
-            epsilon=self.epsilon,
+            epsilons=ratios_of(self.epsilon),
             step_size=self.step_size,
             given_optimizer=MadeFrom(self.optimizer),
             adjoint=self.adjoint,
@@ -165,9 +167,10 @@ class SGD(AbstractDynamics):
 
     def _steps_at(self, slow_times: Float[Array, " t"]) -> Int[Array, " t"]:
         """The step nearest to each save time."""
-        known = checks.concrete((slow_times[-1], self.epsilon, self.step_size))
+        ratio = slowest(ratios_of(self.epsilon))
+        known = checks.concrete((slow_times[-1], ratio, self.step_size))
         if known is None:
-            return jnp.round(slow_times / (self.epsilon * self.step_size)).astype(int)
+            return jnp.round(slow_times / (ratio * self.step_size)).astype(int)
         last, epsilon, step_size = known.tolist()
         if (most := last / epsilon / step_size) >= 2**31:
             raise ValueError(
