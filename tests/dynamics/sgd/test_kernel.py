@@ -49,10 +49,10 @@ def pretend(monkeypatch):
     jax.clear_caches()
 
 
-def simulate(key, h=1e-3, height=1.0, times=(0.0, 1e-3, 6e-3), bias=True, surrogate=None, **options):
+def simulate(key, h=1e-3, height=1.0, times=(0.0, 1e-3, 6e-3), bias=True, surrogate=None, epsilon=0.01, **options):
     problem = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [1.0, 2.0, 0.0]), noise=0.1)
     model = tts.ShallowNetwork.init(key, 4, tts.SmoothStep(0.1, surrogate), weight_range=height, bias=bias)
-    return tts.simulate(tts.SGD(0.01, h, **options), model, problem, jnp.asarray(times), key=key)
+    return tts.simulate(tts.SGD(epsilon, h, **options), model, problem, jnp.asarray(times), key=key)
 
 
 def together(keys, h, height, options):
@@ -61,8 +61,13 @@ def together(keys, h, height, options):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"batch_size": 3, "bias": False}, {"surrogate": "box"}],
-    ids=["one sample", "batches, no bias", "box"],
+    [
+        {},
+        {"batch_size": 3, "bias": False},
+        {"surrogate": "box"},
+        {"epsilon": (0.1, 0.01), "slow": (lambda m: m.bias, lambda m: m.positions)},
+    ],
+    ids=["one sample", "batches, no bias", "box", "three speeds"],
 )
 def test_trajectories_are_those_of_the_loop(pretend, options):
     """Runs with numbers of steps of their own, from 400 to 600, saved within blocks; one diverges. And a run alone."""
@@ -142,7 +147,11 @@ def test_a_machine_that_errs_keeps_to_the_loop(pretend):
         assert not kernel.works("float64", 20, 1)
 
 
-@pytest.mark.parametrize("options", [{"optimizer": optax.sgd(1e-3)}, {"batch_size": 20}], ids=["Optax", "large batch"])
+@pytest.mark.parametrize(
+    "options",
+    [{"optimizer": optax.sgd(1e-3)}, {"batch_size": 20}, {"frozen": lambda m: m.bias}],
+    ids=["Optax", "large batch", "frozen"],
+)
 def test_what_the_kernel_has_no_room_for_keeps_to_the_loop(pretend, options):
     pretend(interpreted)
     with jax.numpy_dtype_promotion("standard"):  # Optax itself promotes
