@@ -59,19 +59,14 @@ def test_a_risk_that_is_not_finite_at_one_time_has_diverged():
     np.testing.assert_array_equal(np.isfinite(run.risk), [True, True, True, False])
 
 
-FIRST = jnp.asarray(1e-3)
-"""A first step, in slow time."""
-
-
 @pytest.mark.parametrize("kind", [tts.ReducedFlow, lambda **options: tts.GradientFlow(0.1, **options)])
 def test_tolerances_are_those_given(kind):
     """Relative and absolute, each with the default of its precision."""
-    given = kind(rtol=1e-3, atol=1e-6).integration.controller(jnp.zeros(()).dtype, FIRST)
-    assert (given.rtol, given.atol) == (1e-3, 1e-6)
-    one = kind(atol=1e-6).integration.controller(jnp.zeros(()).dtype, FIRST)
-    assert (one.rtol, one.atol) == (1e-10, 1e-6)
-    low = kind(rtol=1e-3).integration.controller(jnp.zeros((), jnp.float32).dtype, FIRST)
-    assert (low.rtol, low.atol) == (1e-3, 1e-5)
+    double, single = jnp.dtype("float64"), jnp.dtype("float32")
+    assert kind(rtol=1e-3, atol=1e-6).integration.tolerances(double, closed_form=True) == (1e-3, 1e-6)
+    assert kind(atol=1e-6).integration.tolerances(double, closed_form=True) == (1e-10, 1e-6)
+    assert kind(atol=1e-5).integration.tolerances(double, closed_form=False) == (1e-6, 1e-5)
+    assert kind(rtol=1e-3).integration.tolerances(single, closed_form=True) == (1e-3, np.float32(1e-5))
 
 
 class Root(AbstractActivation):
