@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jax._src.core import trace_state_clean
 
 
 def platform() -> str:
@@ -10,3 +11,8 @@ def platform() -> str:
     config: Any = jax.config  # which does not declare its flags
     device = config.jax_default_device
     return jax.default_backend() if device is None else getattr(device, "platform", device)
+
+
+def alone() -> bool:
+    """Whether nothing is traced: outside of `jax.jit`, `jax.vmap` and differentiation the host may look on."""
+    return trace_state_clean()

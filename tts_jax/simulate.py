@@ -10,47 +10,68 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Key, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree, Real
 
 from . import _checks as checks
-from .dynamics.base import AbstractDynamics, Task
+from ._platform import alone
+from ._progress import check as checking_progress, watching
+from .dynamics.base import AbstractDynamics, Begin, Task
 from .networks import trainable
 from .problems import AbstractProblem
-from .trajectory import Status, Trajectory
+from .trajectory import Status, Trajectory, refuse_many_runs
 
 
 def simulate(
     dynamics: AbstractDynamics,
-    model: PyTree,
+    model: PyTree | Trajectory,
     problem: AbstractProblem,
     slow_times: Sequence[Real[ArrayLike, ""]] | ArrayLike,
     *,
     key: Key[Array, ""] | None = None,
     samples: tuple[ArrayLike, ArrayLike] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool | Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Trajectory:
     r"""Train `model` on `problem` by `dynamics` from slow time 0, and save it at `slow_times`.
 
+    A `Trajectory` in place of the model goes on from its last save: `slow_times` are absolute, and begin there at the
+    earliest; `trajectory.then(later)` joins both. A flow or a limit goes on as one long run would, to its tolerance.
+    SGD does so bit for bit where it is given the same `key` (or the same `samples`, from step 0 on): in the same stream
+    of samples, with the state of its optimiser and the compensation of rounding. Any other dynamics may go on too. The
+    slow time is then the common clock; fast time and steps count on, each as the new dynamics counts, or follow from
+    the slow time where the run before had no such clock. SGD begins there with a fresh state of its optimiser, and with
+    the one that it finds where that has the same leaves, as `optax.adam` has with any rate.
+
     `slow_times` (shape (t,), not decreasing) are in slow time, $\tau = \epsilon t$. `key` seeds the stream of samples
-    of a stochastic dynamics; `samples=(x, y)` replays a given stream instead, one row per step. `progress(done,
-    total)` is called from the host now and then in long runs, with the numbers of steps.
+    of a stochastic dynamics; `samples=(x, y)` replays a given stream instead, one row per step.
+
+    `progress=True` shows on the standard error what is done, the steps per second and the time left: as a bar in a
+    terminal, else in a line for each tenth. A function `progress(done, total)` is called from the host instead, a few
+    times a second: with steps of SGD, with thousandths of the slow time of a dynamics that does not know its steps
+    beforehand. The numbers count from where this call begins.
+
+    Ctrl-C ends a run after at most about half a second, but for compilation, which JAX lets nobody interrupt; SGD then
+    writes its `checkpoint`. Under `jax.jit` the host cannot look on, and a run ends when it has ended.
 
     `checkpoint` is a file for SGD runs of hours: the state after every 2**20 steps. A process
     that was killed goes on where it was written last when the same call is made again, and ends bit for bit as an
-    undisturbed one does; a finished run is read from it.
+    undisturbed one does; a finished run is read from it. The same call with later save times goes on from it,
+    too.
 
     All floating-point arrays of the model train, those of NumPy too, but for those of an activation and those that the
     dynamics holds `frozen`. A warning names integer arrays, which do not. Numbers of Python and NumPy are settings.
 
-    Save times that are traced cannot be refused: where they decrease or are negative, the run is NaN and has
-    `Status.DIVERGED`.
+    Save times that are traced cannot be refused: where they decrease, are negative or lie before the last save of the
+    trajectory that goes on, the run is NaN and has `Status.DIVERGED`. So is, with its own status, a run that goes on
+    from a traced one that failed.
 
     The same call works under `jax.jit`, `jax.vmap` and automatic differentiation (without `progress` and `checkpoint`).
 
-    Raises `ValueError`, before any long work, for save times that decrease or are negative, for a model that the
-    problem or the dynamics cannot treat or that has complex leaves, for a missing `key`, and for a `checkpoint` of
-    another configuration. A numerical failure raises nothing: see `Trajectory.status`.
+    Raises `ValueError`, before any long work, for save times that decrease, are negative or too early, for a trajectory
+    that failed or is of many runs (`jax.vmap(lambda run: simulate(dynamics, run, ...))(runs)` takes each), for a model
+    that the problem or the dynamics cannot treat or that has complex leaves, for a missing `key`, and for a
+    `checkpoint` of another configuration, or without a save that is asked for. A numerical failure raises nothing: see
+    `Trajectory.status`.
     """
     if not isinstance(dynamics, AbstractDynamics):
         raise ValueError(f"simulate needs a dynamics, got {checks.called(dynamics)}: pass e.g. GradientFlow(1e-3)")
@@ -60,6 +81,11 @@ def simulate(
             "pass e.g. Regression(target), or Dataset(x, y)"
         )
     times = checks.slow_times(slow_times)
+    begin, before = Begin.anew(), jnp.asarray(Status.SUCCESSFUL)
+    goes_on = isinstance(model, Trajectory)
+    if goes_on:
+        begin, before = _begin(model, times), model.status
+        model = model.at(-1)
     model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
     _check_leaves(model)
     problem.check(model)
@@ -73,21 +99,53 @@ def simulate(
             f"{name} draws no samples here, got samples=(x, y): leave them out, or pass the data as Dataset(x, y)"
         )
     if dynamics.stochastic and key is None and samples is None:
-        raise ValueError(f"{name} draws samples: pass key=jax.random.key(0), or samples=(x, y) to replay a stream")
+        mend = "the key of the run that goes on, for the same stream" if goes_on else "key=jax.random.key(0)"
+        raise ValueError(f"{name} draws samples: pass {mend}, or samples=(x, y) to replay a stream")
     if key is not None:
         checks.random_key("key", key)
+    if not (checkpoint is None or isinstance(checkpoint, str | os.PathLike)):
+        raise ValueError(f'checkpoint must be a file, got {checkpoint!r}: pass e.g. checkpoint="run.checkpoint"')
     if checkpoint is not None and not dynamics.resumable:
         raise ValueError(f"checkpoint is for SGD, got {name}: leave it out")
-    trajectory = dynamics.run(Task(model, problem, times, key, samples, progress, checkpoint))
-    return trajectory if checks.concrete(times) is not None else _in_order(trajectory)
+    checking_progress(progress)
+    if (progress or checkpoint is not None) and not alone():
+        raise ValueError(
+            "progress and checkpoint are for one run at a time: call simulate outside of jax.jit and jax.vmap, or "
+            "leave them out"
+        )
+    with watching(progress, name) as look:
+        trajectory = dynamics.run(Task(model, problem, times, begin, key, samples, look, checkpoint))
+    trajectory = dataclasses.replace(trajectory, slow_time=times)
+    known = checks.concrete((begin.slow_time, before)) is not None and checks.concrete(times) is not None
+    return trajectory if known else _in_order(trajectory, begin.slow_time, before)
 
 
-def _in_order(trajectory: Trajectory) -> Trajectory:
-    """NaN where the save times are not."""
-    good = jnp.all(jnp.diff(trajectory.slow_time, prepend=0.0) >= 0)
+def _begin(run: Trajectory, times: Float[Array, " t"]) -> Begin:
+    """Where a trajectory ends, from which a run goes on."""
+    refuse_many_runs(run, "use jax.vmap(lambda run: simulate(dynamics, run, problem, slow_times))(runs)")
+    status = checks.concrete(run.status)
+    if status is not None and status != Status.SUCCESSFUL:
+        how = Status(int(status)).name.lower().replace("_", " ")
+        raise ValueError(f"a run that failed cannot go on, got one with status {how}: start from a model of it, at(k)")
+    last = run.slow_time[-1]
+    known = checks.concrete(last), checks.concrete(times)
+    if known[0] is not None and known[1] is not None and known[1][0] < known[0]:
+        raise ValueError(
+            f"slow_times must begin at {known[0]:.17g} or later, where the trajectory ends that goes on, got "
+            f"{known[1][0]:.17g}: earlier saves are in that trajectory"
+        )
+    fast_time, step = (None if clock is None else clock[-1] for clock in (run.fast_time, run.step))
+    return Begin(last, fast_time, step, run.end)
+
+
+def _in_order(trajectory: Trajectory, begin: Float[Array, ""], before: Int[Array, ""]) -> Trajectory:
+    """NaN where the save times are not in order from `begin` on, or where the run that goes on has failed."""
+    in_order = jnp.all(jnp.diff(trajectory.slow_time, prepend=begin) >= 0)
+    good = in_order & (before == Status.SUCCESSFUL)
     moving, fixed = eqx.partition((trajectory.model, trajectory.risk), (trainable(trajectory.model), True))
     model, risk = eqx.combine(jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), moving), fixed)
-    status = jnp.where(good, trajectory.status, jnp.asarray(Status.DIVERGED, trajectory.status.dtype))
+    status = jnp.where(in_order, trajectory.status, jnp.asarray(Status.DIVERGED, trajectory.status.dtype))
+    status = jnp.where(before == Status.SUCCESSFUL, status, before.astype(status.dtype))
     return dataclasses.replace(trajectory, model=model, risk=risk, status=status)
 
 

@@ -2,7 +2,8 @@
 
 import enum
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -69,6 +70,9 @@ class Trajectory(eqx.Module):
     status: Int[Array, ""]
     """A `Status`."""
     stats: Stats
+    end: PyTree = None
+    """What the dynamics needs to go on from the last save beside the model and the clocks: of SGD, the state of its
+    optimiser and, in 32-bit, the compensation of rounding; else None."""
 
     def __repr__(self):
         """How it ended, and when, with the first and the last risk; of many runs, how many ended in which way."""
@@ -91,7 +95,7 @@ class Trajectory(eqx.Module):
     def at(self, index: Int[ArrayLike, ""]) -> PyTree:
         """The model at one save time; -1 is the last. Raises `IndexError` for an index out of range, and `ValueError`
         for many runs."""
-        self._refuse_many_runs("at(index)")
+        refuse_many_runs(self, "use jax.vmap(lambda run: run.at(index))(runs)")
         saves, known = len(self.slow_time), checks.concrete(index)
         if known is not None and not (known.ndim == 0 and known.dtype.kind in "iu" and -saves <= known < saves):
             raise IndexError(f"index must be one of {-saves} to {saves - 1} for {saves} saves, got {index}")
@@ -113,17 +117,48 @@ class Trajectory(eqx.Module):
 
         Raises `ValueError` for what cannot be called, and for many runs.
         """
-        self._refuse_many_runs("map(measure)")
+        refuse_many_runs(self, "use jax.vmap(lambda run: run.map(measure))(runs)")
         if not callable(measure):
             raise ValueError(f"map needs a function of a model, got {checks.called(measure)}: pass e.g. problem.risk")
         return over_time(measure, self.model)
 
-    def _refuse_many_runs(self, call: str, mend: str = "") -> None:
-        if self.slow_time.ndim != 1:
+    def then(self, later: "Trajectory") -> "Trajectory":
+        """This run and one that went on from it, as one; a save that both have, at the end of this and the beginning of
+        the other, is there once.
+
+        >>> import jax, tts_jax as tts
+        >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+        >>> model = tts.ShallowNetwork.init(jax.random.key(0), 4, tts.SmoothStep(0.2))
+        >>> sgd, key = tts.SGD(0.1, 0.01), jax.random.key(1)
+        >>> run = tts.simulate(sgd, model, problem, [0.0, 0.01], key=key)
+        >>> run.then(tts.simulate(sgd, run, problem, [0.01, 0.02], key=key)).step.tolist()
+        [0, 10, 20]
+
+        A clock that one of them lacks is None. Steps add up. Also for many runs at once, of one set of save times.
+
+        Raises `ValueError` where `later` begins before this run ends, or has another model.
+        """
+        if not isinstance(later, Trajectory):
+            raise ValueError(f"then needs a trajectory, got {checks.called(later)}: pass what simulate returned")
+        times = checks.concrete(self.slow_time), checks.concrete(later.slow_time)
+        if times[0] is None or times[1] is None:
+            raise ValueError("then must know the save times, got traced ones: call it outside of jax.jit and jax.vmap")
+        last, first = times[0][..., -1], times[1][..., 0]
+        if last.shape != first.shape or np.any(first < last):
             raise ValueError(
-                f"a trajectory of many runs has another first axis than time, got slow_time of shape "
-                f"{self.slow_time.shape}: {mend or f'use jax.vmap(lambda run: run.{call})(runs)'}"
+                f"then needs a run that begins where this one ends, at slow time {last.max():g}, got one from "
+                f"{first.min():g} on: make it by simulate(dynamics, trajectory, ...)"
             )
+        (mine, fixed), (its, others) = (eqx.partition(run.model, trainable(run.model)) for run in (self, later))
+        if not eqx.tree_equal((jax.tree.map(jnp.ndim, mine), fixed), (jax.tree.map(jnp.ndim, its), others)):
+            raise ValueError(
+                f"then joins runs of one model, got {type(self.model).__name__} and {type(later.model).__name__} that "
+                "differ in what does not train: keep the two trajectories"
+            )
+        join: Callable[..., Trajectory] = partial(_joined, skip=int(np.all(first == last)))
+        for _ in range(last.ndim):
+            join = eqx.filter_vmap(join)
+        return join(self, later)
 
     def to_xarray(self) -> "xarray.Dataset":
         """Labelled: dimensions `slow_time`, `neuron`, `coordinate`; status and cost as attributes.
@@ -132,7 +167,7 @@ class Trajectory(eqx.Module):
         """
         import xarray
 
-        self._refuse_many_runs("to_xarray()", mend="take one of them, or use tts_jax.sweep")
+        refuse_many_runs(self, "take one of them, or use tts_jax.sweep")
         if not isinstance(self.model, ShallowNetwork):
             raise ValueError(
                 f"to_xarray labels the leaves of a ShallowNetwork, got {type(self.model).__name__}: "
@@ -155,6 +190,44 @@ class Trajectory(eqx.Module):
                 "steps": int(self.stats.steps),
                 "rejected": int(self.stats.rejected),
             },
+        )
+
+
+def _joined(run: Trajectory, later: Trajectory, skip: int) -> Trajectory:
+    """Without the first `skip` saves of the later one."""
+
+    def along_time(one: Any, other: Any) -> Any:
+        if one is None or other is None:
+            return None
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b[skip:]]), one, other)
+
+    def total(one: Any, other: Any) -> Any:
+        return None if one is None or other is None else one + other
+
+    (mine, fixed), (its, _) = (eqx.partition(each.model, trainable(each.model)) for each in (run, later))
+    a, b = run.stats, later.stats
+    return Trajectory(
+        slow_time=along_time(run.slow_time, later.slow_time),
+        fast_time=along_time(run.fast_time, later.fast_time),
+        step=along_time(run.step, later.step),
+        model=eqx.combine(along_time(mine, its), fixed),
+        risk=along_time(run.risk, later.risk),
+        status=jnp.where(run.status == Status.SUCCESSFUL, later.status, run.status),
+        stats=Stats(
+            a.method if a.method == b.method else f"{a.method}, then {b.method}",
+            total(a.steps, b.steps),
+            total(a.rejected, b.rejected),
+            total(a.factorisations, b.factorisations),
+        ),
+        end=later.end,
+    )
+
+
+def refuse_many_runs(run: Trajectory, mend: str) -> None:
+    if run.slow_time.ndim != 1:
+        raise ValueError(
+            f"a trajectory of many runs has another first axis than time, got slow_time of shape "
+            f"{run.slow_time.shape}: {mend}"
         )
 
 

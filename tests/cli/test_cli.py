@@ -13,7 +13,8 @@ import sys
 import pytest
 from command_line import call
 
-from tts_jax.cli import console, run
+from tts_jax import _progress
+from tts_jax.cli import run
 from tts_jax.dynamics import SGD, TwoTimescaleLimit
 from tts_jax.experiments import PRESETS, Comparison, preset
 
@@ -97,8 +98,10 @@ def test_progress_goes_to_the_standard_error_as_plain_lines(result):
     phases = ["compiling SGD", "SGD", "compiling limit", "limit", "drawing"]
     assert [line for line in progress.splitlines() if "/s, " not in line] == phases
     paces = [line for line in progress.splitlines() if "/s, " in line]
-    assert 1 <= len(paces) <= 10
-    assert all(re.fullmatch(r"SGD: [\d,]+ of [\d,]+, \S+/s, \S+ left", line) for line in paces)
+    *of_sgd, of_limit = paces
+    assert 1 <= len(of_sgd) <= 10
+    assert all(re.fullmatch(r"SGD: [\d,]+ of [\d,]+, \S+/s, \S+ left", line) for line in of_sgd)
+    assert re.fullmatch(r"limit: 1,000 of 1,000, [\d,]+ steps, \S+/s, \S+ left", of_limit)
     assert "\x1b" not in text + progress
 
 
@@ -107,7 +110,7 @@ def test_a_terminal_gets_a_bar():
         def isatty(self):
             return True
 
-    with contextlib.redirect_stderr(Terminal()) as screen, console.reporting() as report:
+    with contextlib.redirect_stderr(Terminal()) as screen, _progress.reporting() as report:
         report("compiling SGD", 0, 0)
         report("SGD", 0, 0)
         report("SGD", 500, 1000)

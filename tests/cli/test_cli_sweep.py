@@ -1,5 +1,7 @@
 """Sweeps from the command line."""
 
+import re
+
 import numpy as np
 import pytest
 from command_line import call
@@ -18,11 +20,12 @@ def test_sweep_resume_show_plot(tmp_path):
     code, text, progress = call("sweep", *FLAGS, *REST, "--store", store)
     assert code == 0
     assert "20 runs: 20 successful" in text
-    assert "20 of 20 runs" in progress
+    assert "runs: 20 of 20, " in progress
     assert tts.load(store).sizes["seed"] == 5
     (tmp_path / "run.zarr" / "risk" / "c" / "1" / "0" / "0" / "0").unlink()
     code, _, progress = call("sweep", "--resume", store)
-    assert (code, progress.splitlines()[0]) == (0, "15 of 20 runs")
+    assert (code, progress.splitlines()[0]) == (0, "runs")
+    assert re.search(r"^runs: 20 of 20, \S+/s, 0:00:00 left$", progress, re.MULTILINE)
     code, text, _ = call("show", store)
     assert code == 0
     assert text.count(" 5 ") >= 4

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import _checks as checks
+from .._progress import console, reporting
 from ..experiments import PRESETS, Outcome, figures_of_the_paper, preset, reproduce
 from ..trajectory import Status
-from .console import console, refuse, reporting
+from .console import refuse
 
 PROFILES = "quick, or paper for the paper's own numbers (default: quick)"
 FAILURES = {status.name.lower() for status in Status} - {Status.SUCCESSFUL.name.lower()}

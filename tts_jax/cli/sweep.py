@@ -13,13 +13,14 @@ from rich import box
 from rich.table import Table
 
 from .. import _checks as checks
+from .._progress import console
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, TwoTimescaleLimit
 from ..problems import Regression
 from ..sweeps import load, sweep
 from ..sweeps.grid import Grid, uniform_start
 from ..targets import PiecewiseConstant
 from ..trajectory import Status
-from .console import console, refuse
+from .console import refuse
 
 FAILED = 1
 PLAN: dict[str, Any] = {

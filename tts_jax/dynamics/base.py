@@ -12,13 +12,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Float, Key, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, Key, Num, PyTree
 
 from .. import _checks as checks
+from .._progress import Look, silent
 from ..networks import trainable
 from ..problems import AbstractProblem, Structure
 from ..trajectory import Trajectory
 from .optimizer import Optimizer
+
+
+class Begin(NamedTuple):
+    """What the clocks show when a run begins, and what the dynamics of the run before has left for itself."""
+
+    slow_time: Float[Array, ""]
+    fast_time: Float[Array, ""] | None
+    """None where the run before has no such clock; `step` likewise."""
+    step: Int[Array, ""] | None
+    end: PyTree = None
+    """As `Trajectory.end`."""
+
+    @classmethod
+    def anew(cls) -> "Begin":
+        return cls(jnp.zeros((), float), jnp.zeros((), float), jnp.zeros((), int))
+
+    def shift(self, before: Num[Array, ""] | None, own: Num[Array, ""]) -> Num[Array, ""]:
+        """From a clock that shows `own` at this slow time to one that goes on where it stood `before`."""
+        return jnp.zeros_like(own) if before is None else before - own
 
 
 class Task(NamedTuple):
@@ -27,11 +47,19 @@ class Task(NamedTuple):
     model: PyTree
     problem: AbstractProblem
     slow_times: Float[Array, " t"]
+    """Absolute: at `begin.slow_time` at the earliest."""
+    begin: Begin
     key: Key[Array, ""] | None = None
     """Where samples are drawn."""
     samples: tuple[ArrayLike, ArrayLike] | None = None
-    progress: Callable[[int, int], None] | None = None
+    look: Look = silent
+    """To be called from the host where nothing is traced."""
     checkpoint: str | os.PathLike[str] | None = None
+
+    @property
+    def elapsed(self) -> Float[Array, " t"]:
+        """The save times since the beginning: all that an autonomous dynamics needs."""
+        return self.slow_times - self.begin.slow_time
 
 
 class AbstractDynamics(eqx.Module):
@@ -55,7 +83,7 @@ class AbstractDynamics(eqx.Module):
 
     @abc.abstractmethod
     def run(self, task: Task) -> Trajectory:
-        """See `tts_jax.simulate`."""
+        """See `tts_jax.simulate`, which sees to `Trajectory.slow_time`."""
 
     @property
     def settings(self) -> frozenset[str]:

@@ -1,15 +1,20 @@
-"""What the flows share: one call of Diffrax, from slow time 0 to the last save time."""
+"""What the flows share: one call of Diffrax, from slow time 0 to the last save time, or a few calls from the host."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
+import equinox.internal as eqxi
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 from typing_extensions import override
 
 from .. import _checks as checks
+from .._pace import Reached, in_parts
+from .._progress import Look
 from ..solvers import Rodas5P
 from ..trajectory import Stats, Status
 
@@ -81,11 +86,57 @@ class _SavingAt(diffrax.AbstractAdjoint):
 
     @override
     def loop(self, *, saveat, init_state, **others):
-        def buffers(state):
-            return state.save_state.ts, state.save_state.ys
-
-        many = eqx.tree_at(buffers, init_state, replace_fn=lambda one: jnp.repeat(one, len(self.slow_times), axis=0))
+        many = _with_buffers(init_state, self.slow_times)
         return self.adjoint.loop(saveat=diffrax.SaveAt(ts=self.slow_times), init_state=many, **others)
+
+
+class _Attempts(diffrax.AbstractAdjoint):
+    """So many attempts more, from the state `before`; None is the start, from which none is made.
+
+    The state that is reached is in `solution.stats`.
+    """
+
+    slow_times: Float[Array, " t"]
+    before: PyTree
+    attempts: Int[Array, ""]
+    most: int = eqx.field(static=True)
+
+    @override
+    def loop(self, *, saveat, init_state, throw, passed_solver_state, passed_controller_state, max_steps, **others):
+        del throw, passed_solver_state, passed_controller_state
+        if self.before is None:
+            start = jax.tree.map(jnp.asarray, _with_buffers(init_state, self.slow_times))
+            return start, {"state": start}
+        result = diffrax.RESULTS.where(
+            self.before.result == diffrax.RESULTS.max_steps_reached, diffrax.RESULTS.successful, self.before.result
+        )
+        state = eqx.tree_at(lambda state: state.result, self.before, result)
+        until = jnp.minimum(state.num_steps + self.attempts, self.most)
+
+        def outer(goes_on, body, state, *, max_steps, buffers):
+            del max_steps
+            return eqxi.while_loop(
+                lambda state: goes_on(state) & (state.num_steps < until), body, state, buffers=buffers, kind="lax"
+            )
+
+        end, stats = self._loop(
+            saveat=diffrax.SaveAt(ts=self.slow_times),
+            init_state=state,
+            max_steps=max_steps,
+            inner_while_loop=partial(eqxi.while_loop, kind="lax"),
+            outer_while_loop=outer,
+            **others,
+        )
+        return end, stats | {"state": jax.tree.map(jnp.asarray, end)}
+
+
+def _with_buffers(state: PyTree, slow_times: Float[Array, " t"]) -> PyTree:
+    """For all save times."""
+
+    def buffers(state):
+        return state.save_state.ts, state.save_state.ys
+
+    return eqx.tree_at(buffers, state, replace_fn=lambda one: jnp.repeat(one, len(slow_times), axis=0))
 
 
 class _ToEachSave(diffrax.AbstractStepSizeController[None, None]):
@@ -146,8 +197,49 @@ def integrate(
     event: diffrax.Event | None = None,
 ) -> Solution:
     """From slow time 0 to the last save time, or to the `event`."""
+    adjoint = _SavingAt(slow_times, how.adjoint) if event is None else how.adjoint
+    return _read(problem, _by_diffrax(problem, slow_times, how, adjoint, event))
+
+
+def integrate_in_parts(
+    make: Callable[[], InitialValueProblem], slow_times: Float[Array, " t"], how: Integration, look: Look
+) -> Solution:
+    """The same from the host, which looks on between two parts; `make` is a PyTree, as `eqx.Partial` is."""
+
+    def go_on(carry, attempts):
+        state, _ = carry
+        state, solution = _part(make, slow_times, how, state, attempts)
+        tried = solution.stats.steps + solution.stats.rejected
+        done = (solution.status != Status.MAX_STEPS) | (tried >= how.max_steps)
+        return (state, solution), Reached(done, state.tprev, solution.stats.steps)
+
+    start = _part(make, slow_times, how, None, jnp.asarray(0))
+    return in_parts(go_on, start, 1, slow_times[-1], look)[1]
+
+
+@eqx.filter_jit
+def _part(
+    make: Callable[[], InitialValueProblem],
+    slow_times: Float[Array, " t"],
+    how: Integration,
+    before: PyTree,
+    attempts: Int[Array, ""],
+) -> tuple[PyTree, Solution]:
+    problem = make()
+    adjoint = _Attempts(slow_times, before, attempts, how.max_steps)
+    solution = _by_diffrax(problem, slow_times, how, adjoint, None)
+    return solution.stats["state"], _read(problem, solution)
+
+
+def _by_diffrax(
+    problem: InitialValueProblem,
+    slow_times: Float[Array, " t"],
+    how: Integration,
+    adjoint: diffrax.AbstractAdjoint,
+    event: diffrax.Event | None,
+) -> diffrax.Solution:
     adaptive = isinstance(problem.solver, diffrax.AbstractAdaptiveSolver)
-    solution = diffrax.diffeqsolve(
+    return diffrax.diffeqsolve(
         diffrax.ODETerm(problem.vector_field),
         problem.solver,
         t0=jnp.zeros_like(slow_times[0]),
@@ -158,10 +250,15 @@ def integrate(
         saveat=diffrax.SaveAt(t1=True),
         stepsize_controller=how.controller(problem) if adaptive else _ToEachSave(slow_times),
         max_steps=how.max_steps,
-        adjoint=_SavingAt(slow_times, how.adjoint) if event is None else how.adjoint,
+        adjoint=adjoint,
         event=event,
         throw=False,
     )
+
+
+def _read(problem: InitialValueProblem, solution: diffrax.Solution) -> Solution:
+    times: Any = solution.ts
+    states: Any = solution.ys
     result, occurred = solution.result, solution.result == diffrax.RESULTS.event_occurred
     status = jnp.where(
         (result == diffrax.RESULTS.successful) | occurred,
@@ -171,8 +268,8 @@ def integrate(
     taken, rejected = solution.stats["num_accepted_steps"], solution.stats["num_rejected_steps"]
     factorisations = taken + rejected if isinstance(problem.solver, Rodas5P) else None
     return Solution(
-        states=jnp.where(jnp.isfinite(solution.ys), solution.ys, jnp.nan),
+        states=jnp.where(jnp.isfinite(states), states, jnp.nan),
         status=status,
         stats=Stats(problem.method, taken, rejected, factorisations),
-        event_time=jnp.where(occurred, solution.ts[-1], jnp.inf),
+        event_time=jnp.where(occurred, times[-1], jnp.inf),
     )

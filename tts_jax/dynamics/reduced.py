@@ -1,5 +1,6 @@
 """The reduced flow: weights at their optimum, positions moving."""
 
+from collections.abc import Callable
 from functools import partial
 
 import diffrax
@@ -12,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from typing_extensions import override
 
 from .. import _checks as checks
+from .._platform import alone
 from ..exact.forms import NormalEquations
 from ..networks import AbstractTwoLayerNetwork, trainable
 from ..problems import AbstractProblem, Structure
@@ -19,7 +21,7 @@ from ..problems.base import risk_gradient
 from ..solvers import DenseJacobian, Rodas5P
 from ..trajectory import Trajectory, risk_and_status
 from .base import AbstractDynamics, Task
-from .integration import InitialValueProblem, Integration, integrate
+from .integration import InitialValueProblem, Integration, Solution, integrate, integrate_in_parts
 
 
 class ReducedFlow(AbstractDynamics):
@@ -75,7 +77,12 @@ class ReducedFlow(AbstractDynamics):
             )
         if structure.normal_equations is None:
             raise ValueError(structure.refusal)
-        return _solve(self, task.model, task.problem, structure, task.slow_times)
+        make = eqx.Partial(_equation, self, task.model, task.problem, structure)
+        if alone():
+            solution = integrate_in_parts(make, task.elapsed, self.integration, task.look)
+        else:
+            solution = _solve(make, task.elapsed, self.integration)
+        return _trajectory(make, task.problem, task.elapsed, solution)
 
 
 def optimal_weights(equations: NormalEquations, ridge: Float[Array, ""]) -> Float[Array, " n"]:
@@ -84,14 +91,9 @@ def optimal_weights(equations: NormalEquations, ridge: Float[Array, ""]) -> Floa
     return lx.linear_solve(lx.MatrixLinearOperator(gram), equations.cross, lx.SVD(), throw=False).value
 
 
-@eqx.filter_jit
-def _solve(
-    flow: ReducedFlow,
-    model: AbstractTwoLayerNetwork,
-    problem: AbstractProblem,
-    structure: Structure,
-    slow_times: Float[Array, " t"],
-) -> Trajectory:
+def _equation(
+    flow: ReducedFlow, model: AbstractTwoLayerNetwork, problem: AbstractProblem, structure: Structure
+) -> InitialValueProblem:
     trains = trainable(model)
     equations, hessian = structure.normal_equations, structure.hessian
     assert equations is not None
@@ -112,24 +114,36 @@ def _solve(
         d_aa = d_aa + 2 * ridge * jnp.eye(len(d_aa), dtype=d_aa.dtype)
         return d_au.T @ jnp.linalg.pinv(d_aa, hermitian=True) @ d_au - d_uu
 
-    args = flow.ridge, model, problem
-    solution = integrate(
-        InitialValueProblem(
-            vector_field=velocity,
-            y0=model.vectors[1],
-            args=args,
-            solver=Rodas5P(
-                DenseJacobian(None if hessian is None else partial(eliminate, hessian=hessian)), autonomous=True
-            ),
-            method=f"Rodas5P, {'dense' if hessian is None else 'closed-form'} Jacobian",
-            dt0=jnp.asarray(1e-6, slow_times.dtype),
-            model_at=fitted,
-            closed_form=structure.closed_form,
+    return InitialValueProblem(
+        vector_field=velocity,
+        y0=model.vectors[1],
+        args=(flow.ridge, model, problem),
+        solver=Rodas5P(
+            DenseJacobian(None if hessian is None else partial(eliminate, hessian=hessian)), autonomous=True
         ),
-        slow_times,
-        flow.integration,
+        method=f"Rodas5P, {'dense' if hessian is None else 'closed-form'} Jacobian",
+        dt0=jnp.asarray(1e-6, float),
+        model_at=fitted,
+        closed_form=structure.closed_form,
     )
-    fits = jax.vmap(lambda u: eqx.filter(fitted(u, args), trains))(solution.states)
+
+
+@eqx.filter_jit
+def _solve(make: Callable[[], InitialValueProblem], slow_times: Float[Array, " t"], how: Integration) -> Solution:
+    return integrate(make(), slow_times, how)
+
+
+@eqx.filter_jit
+def _trajectory(
+    make: Callable[[], InitialValueProblem],
+    problem: AbstractProblem,
+    slow_times: Float[Array, " t"],
+    solution: Solution,
+) -> Trajectory:
+    equation = make()
+    _, model, _ = equation.args
+    trains = trainable(model)
+    fits = jax.vmap(lambda u: eqx.filter(equation.model_at(u, equation.args), trains))(solution.states)
     stacked = eqx.combine(fits, eqx.filter(model, trains, inverse=True))
     risk, status = risk_and_status(problem, stacked, solution.status)
     return Trajectory(

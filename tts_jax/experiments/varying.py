@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt
 
 from .. import _checks as checks
+from .._workers import workers
 from ..activations import SmoothStep
 from ..dynamics import SGD
 from ..networks import ShallowNetwork
@@ -103,7 +104,7 @@ class VaryingEpsilon(AbstractStaircase):
         jobs.sort(key=lambda job: -job.steps)
         done, total = 0, sum(job.steps for job in jobs)
         report("SGD", 0, 0)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        with workers(os.cpu_count() or 1) as pool:
             running = {pool.submit(self._run, job): job for job in jobs}
             for future in concurrent.futures.as_completed(running):
                 job = running[future]

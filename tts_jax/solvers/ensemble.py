@@ -123,6 +123,29 @@ class _Progress(NamedTuple):
     lanes: _Lanes
     waiting: Int[Array, ""]
     results: _Results
+    left: Int[Array, ""]
+    """Attempts in this part."""
+
+
+class Part(NamedTuple):
+    """Of a solve that may not be finished."""
+
+    queue: _Queue
+    progress: _Progress
+
+    @property
+    def done(self) -> Bool[Array, ""]:
+        return _is_done(self.queue, self.progress)
+
+    @property
+    def times(self) -> Float[Array, " lanes"]:
+        """Where the lanes are."""
+        return self.progress.lanes.t
+
+    @property
+    def steps(self) -> Int[Array, " lanes"]:
+        """Of the runs that are in the lanes; of the last one to end where none is."""
+        return jnp.where(self.done, self.progress.results.steps[-2], self.progress.lanes.steps)
 
 
 def solve(
@@ -141,6 +164,21 @@ def solve(
     for their workspaces: the next is used from where one `suits` no more. A run whose start is not finite has stalled
     at once.
     """
+    part = begin(equations, y0, args, times, first_step, control, max_steps, width)
+    return end(go_on(equations, part, jnp.asarray(jnp.iinfo(int).max)))
+
+
+def begin(
+    equations: Sequence[AbstractSideBySide],
+    y0: Float[Array, "n runs"],
+    args: PyTree,
+    times: Float[Array, "t runs"],
+    first_step: Float[Array, " runs"],
+    control: Control,
+    max_steps: int | Int[Array, ""],
+    width: int,
+) -> Part:
+    """`solve`, before the first step: for a host that looks on between its parts."""
     n, runs = y0.shape
     saves = len(times)
     order = equations[0].order(y0)
@@ -152,12 +190,23 @@ def solve(
         jnp.concatenate([at_start, at_start[:1]]), jnp.concatenate([rows, rows[:1]]), counts, counts, counts
     )
     width = min(width, runs)
-    progress = _Progress(_begin(queue, jnp.arange(width)), jnp.asarray(width), results)
+    return Part(queue, _Progress(_begin(queue, jnp.arange(width)), jnp.asarray(width), results, jnp.zeros((), int)))
+
+
+def go_on(equations: Sequence[AbstractSideBySide], part: Part, attempts: Int[Array, ""]) -> Part:
+    """With so many attempts of a step more, at most."""
+    queue, progress = part.queue, part.progress._replace(left=attempts)
     for equation in equations:
-        go_on = one_kernel(functools.partial(_go_on, equation))
+        kernel = one_kernel(functools.partial(_go_on, equation))
         done = _is_done(queue, progress)
-        progress = jax.lax.cond(done, lambda _, progress: progress, go_on, queue, progress)
-    _, _, results = progress
+        progress = jax.lax.cond(done, lambda _, progress: progress, kernel, queue, progress)
+    return Part(queue, progress)
+
+
+def end(part: Part) -> Solutions:
+    """What a finished solve has found."""
+    queue, results = part.queue, part.progress.results
+    (n, runs), saves = queue.y0.shape, len(queue.times)
     saved = jnp.take_along_axis(results.saved, jnp.argsort(results.row, axis=1), axis=1)[:-1].reshape(runs, saves, n)
     return Solutions(jnp.moveaxis(saved, 0, -1), *(x[:-1] for x in results[2:]))
 
@@ -169,7 +218,8 @@ def _is_done(queue: _Queue, progress: _Progress) -> Bool[Array, ""]:
 def _go_on(equation: AbstractSideBySide, queue: _Queue, progress: _Progress) -> _Progress:
     def goes_on(carry):
         progress, _ = carry
-        return ~_is_done(queue, progress) & equation.suits(progress.lanes.y, _args(queue, progress.lanes))
+        goes_on = ~_is_done(queue, progress) & (progress.left > 0)
+        return goes_on & equation.suits(progress.lanes.y, _args(queue, progress.lanes))
 
     def advance(carry):
         return _advance(equation, queue, *carry)
@@ -233,7 +283,7 @@ def _advance(
         steps=jnp.where(accepted, lanes.steps + 1, lanes.steps),
         rejected=jnp.where(accepted, lanes.rejected, lanes.rejected + 1),
     )
-    return _replace_ended(queue, _Progress(moved, progress.waiting, results)), space
+    return _replace_ended(queue, progress._replace(lanes=moved, results=results, left=progress.left - 1)), space
 
 
 def _of(leaf: Array, runs: Int[Array, " lanes"]) -> Array:
@@ -332,7 +382,7 @@ def _replace_ended(queue: _Queue, progress: _Progress) -> _Progress:
         place = jnp.where(ended, lanes.run, runs)
         fresh = progress.waiting + jnp.cumsum(ended) - 1
         begun = _begin(queue, jnp.minimum(fresh, runs))
-        return _Progress(
+        return progress._replace(
             lanes=jax.tree.map(lambda new, old: jnp.where(jnp.broadcast_to(ended, old.shape), new, old), begun, lanes),
             waiting=progress.waiting + jnp.sum(ended),
             results=results._replace(

@@ -1,6 +1,5 @@
 """Many runs on all cores, none of which waits for another."""
 
-import concurrent.futures
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from .. import _checks as checks
+from .._progress import Counter, Progress, check as checking_progress, watching
+from .._workers import workers as pool_of
 
 T = TypeVar("T")
 
@@ -18,7 +19,9 @@ PORTIONS = 8
 """For each worker: the more, the better they share the work, and the more often they wait for Python."""
 
 
-def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -> T:
+def run_each(
+    run: Callable[..., T], *args: PyTree, workers: int | None = None, progress: bool | Progress | None = None
+) -> T:
     """`run` for each entry along the leading axis of the arguments; the results stacked, as by `jax.vmap(run)(*args)`.
 
     Under `vmap` an adaptive solve by Diffrax goes on until its slowest lane ends, and small linear algebra is slow in
@@ -27,6 +30,9 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
     the other, as they finish some. Every array of `args` has the same leading axis; anything else is shared by all
     runs. SGD is the other way round: its lanes cost little beside each other, so give each core its share of them at
     once, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
+
+    `progress=True` shows how many runs are done on the standard error; a function `progress(done, total)` is told.
+    Ctrl-C ends the call at once.
 
     >>> import jax, jax.numpy as jnp, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
@@ -39,6 +45,7 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
 
     Raises `ValueError` where there is no run, or leading axes differ.
     """
+    checking_progress(progress)
     arrays, shared = eqx.partition(args, eqx.is_array)
     sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(arrays)}
     if len(sizes) != 1 or sizes in ({()}, {(0,)}):
@@ -46,9 +53,9 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
             f"the arrays of all arguments must share a leading axis of at least 1, got sizes {sizes or 'none'}"
         )
     ((count,),) = sizes
-    workers = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
+    threads = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
 
-    portion = max(1, count // (workers * PORTIONS))
+    portion = max(1, count // (threads * PORTIONS))
 
     def arguments(begin):
         # The last portion is filled up by repeating the last run.
@@ -56,9 +63,15 @@ def run_each(run: Callable[..., T], *args: PyTree, workers: int | None = None) -
 
     program: Any = _one_by_one
     compiled = program.lower(*arguments(0)).compile()  # before any worker asks for it
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        portions = pool.map(lambda begin: jax.block_until_ready(compiled(*arguments(begin))), range(0, count, portion))
-        results = list(portions)
+
+    def do(begin):
+        result = jax.block_until_ready(compiled(*arguments(begin)))
+        counter.add(min(portion, count - begin))
+        return result
+
+    with watching(progress, "runs") as look, pool_of(threads) as pool:
+        counter = Counter(look, count, 0)
+        results = list(pool.map(do, range(0, count, portion)))
     dynamic, static = eqx.partition(results, eqx.is_array)
     return eqx.combine(jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *dynamic), static[0])
 

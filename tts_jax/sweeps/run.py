@@ -1,10 +1,9 @@
 """Grids of runs: every dynamics over seeds, ratios, sizes, widths, step sizes and targets."""
 
 import concurrent.futures
-import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Real
 
+from .._progress import Counter, Progress, check as checking_progress, watching
+from .._workers import workers
 from ..dynamics import AbstractDynamics
 from ..networks import ShallowNetwork
 from ..problems import AbstractProblem
 from .grid import Chunk, Grid, Start, uniform_start
 from .launch import Launch, launches_of, mesh_of
-from .progress import Counter, Lines, Progress, silent
 from .results import Layout, Memory, Results
 from .starts import Starts
 from .store import Store, load
@@ -65,21 +65,24 @@ def sweep(
     commit.
 
     Runs are computed in chunks of consecutive seeds that depend on the grid alone; `progress(done, total)` counts
-    runs, and `True` reports them on the standard error. With a `store` (a path that ends in `.zarr`) each chunk is
-    written as it is finished, and a sweep that finds its own store there computes what is missing or damaged only.
-    Different numbers of neurons share a compiled program, padded with neurons at 2 + eta, which neither act nor move.
+    runs, and `True` reports them on the standard error, with the time left. With a `store` (a path that ends in
+    `.zarr`) each chunk is written as it is finished, and a sweep that finds its own store there computes what is
+    missing or damaged only. Different numbers of neurons share a compiled program, padded with neurons at 2 + eta,
+    which neither act nor move.
 
     Chunks are spread over `devices`, by default all of this process; on one CPU they run in a thread for each core.
     No device hears of another, and their number changes no result, bit for bit.
     Where `jax.distributed.initialize()` has been called, each process computes its share into the common `store` and
     returns what is there when it is done.
 
-    A run that fails shows in its `status`, and changes no other.
+    A run that fails shows in its `status`, and changes no other. Ctrl-C ends the sweep at once, with all finished
+    chunks in the store; what is being computed is lost.
 
     Raises `ValueError`, before any long work, for an axis that cannot be swept, for a store of another configuration
     (with the difference), and for a place that cannot be written to; `OSError` where writing fails later, e.g. on a
     full disk, with all finished chunks kept.
     """
+    checking_progress(progress)
     grid = Grid.of(dynamics, problem, slow_times, seeds, init, axes)
     grid.check()
     first = grid.starts(grid.neurons, next(grid.cells()).eta)
@@ -96,9 +99,9 @@ def sweep(
     mine = grid.chunks()[jax.process_index() :: jax.process_count()]
     todo = [chunk for chunk in mine if not results.holds(chunk)]
     total = sum(chunk.runs for chunk in mine)
-    report = progress if callable(progress) else (Lines() if progress else silent)
-    counter = Counter(report, total, total - sum(chunk.runs for chunk in todo))
-    _compute(todo, layout, results, devices or jax.local_devices(), counter)
+    with watching(progress, "runs") as look:
+        counter = Counter(look, total, total - sum(chunk.runs for chunk in todo))
+        _compute(todo, layout, results, devices or jax.local_devices(), counter)
     return results.dataset() if store is None else load(store)
 
 
@@ -120,19 +123,8 @@ def _compute(
             results.write(chunk, layout.variables_of(chunk, starts.of(chunk, chunk.runs)[2], mine))
             counter.add(chunk.runs)
 
-    with _pool(threads) as runners, _pool(threads) as compilers:
+    with workers(threads) as runners, workers(threads) as compilers:
         one_of_each = {launch.program: launch for launch in launches}
         programs = {name: compilers.submit(launch.compile, starts, slow_times) for name, launch in one_of_each.items()}
         for done in concurrent.futures.as_completed([runners.submit(run, launch) for launch in launches]):
             done.result()
-
-
-@contextlib.contextmanager
-def _pool(threads: int) -> Iterator[concurrent.futures.Executor]:
-    """Where its body fails, what has not begun is dropped."""
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

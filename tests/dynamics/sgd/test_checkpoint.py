@@ -14,7 +14,7 @@ import reference
 
 import tts_jax as tts
 from tts_jax._fingerprint import fingerprint
-from tts_jax.dynamics.sgd import sgd as module
+from tts_jax.dynamics.sgd import stretches as module
 
 STRETCH, STEPS = 512, (0, 700, 1024, 2600)
 RUN = """
@@ -115,10 +115,41 @@ def test_keeps_the_state_of_an_optimiser(tmp_path):
         np.testing.assert_array_equal(run(tmp_path / "run", **options), undisturbed)
 
 
+def test_a_longer_run_goes_on_from_the_file_of_a_shorter_one(tmp_path, undisturbed):
+    """Saves that are asked for again are kept; those that the file lacks, or that end before it, are refused."""
+    path = tmp_path / "run"
+    simulate(path, steps=STEPS[:3])
+    seen = []
+    np.testing.assert_array_equal(run(path, progress=lambda done, total: seen.append(done)), undisturbed)
+    assert seen[0] > 1024
+    before = path.read_bytes()
+    np.testing.assert_array_equal(run(path, steps=(0, 1024, 2600)), undisturbed[[0, 2, 3]])
+    reference.refuses(lambda: simulate(path, steps=(0, 600, 3000)), "step 2600", "step 600", str(path))
+    reference.refuses(lambda: simulate(path, steps=STEPS[:3]), "step 2600", "step 1024", str(path))
+    assert path.read_bytes() == before
+
+
+def test_ctrl_c_writes_what_was_computed(tmp_path, undisturbed):
+    """Not only up to the last boundary."""
+    path = tmp_path / "run"
+
+    def interrupt(done, total):
+        if done == 1536:
+            module.STRETCH = 10**6
+        if done > 1536:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(path, progress=interrupt)
+    seen = []
+    np.testing.assert_array_equal(run(path, progress=lambda done, total: seen.append(done)), undisturbed)
+    assert seen == []
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"h": 2e-3}, {"key": 6}, {"steps": (0, 700, 1024, 2601)}, {"optimizer": optax.sgd(1e-3)}],
-    ids=["step size", "key", "save times", "optimiser"],
+    [{"h": 2e-3}, {"key": 6}, {"optimizer": optax.sgd(1e-3)}],
+    ids=["step size", "key", "optimiser"],
 )
 def test_refuses_the_file_of_another_configuration(tmp_path, change):
     path = tmp_path / "run"
@@ -143,6 +174,11 @@ def test_refuses_what_it_cannot_use(tmp_path):
     sgd, keys = tts.SGD(0.01, 1e-3), jax.random.split(jax.random.key(0), 2)
     lanes = jax.vmap(lambda key: tts.simulate(sgd, model, problem, [1e-5], key=key, checkpoint=path).risk)
     reference.refuses(lambda: lanes(keys), "checkpoint", "vmap")
+
+
+@pytest.mark.usefixtures("annotations_off")
+def test_what_is_no_file_is_refused_before_any_work():
+    reference.refuses(lambda: simulate(3), "checkpoint", "got 3", "file")
 
 
 def test_fingerprint_sees_what_functions_were_made_from():

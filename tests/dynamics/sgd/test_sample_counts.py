@@ -6,7 +6,7 @@ import pytest
 import reference
 
 import tts_jax as tts
-from tts_jax.dynamics.sgd import sgd as module
+from tts_jax.dynamics.sgd import stretches as module
 
 
 class Stopped(Exception):  # noqa: N818, it is no error

@@ -10,7 +10,7 @@ import pytest
 import reference
 
 import tts_jax as tts
-from tts_jax.dynamics.sgd import sgd as module
+from tts_jax.dynamics.sgd import stretches as module
 from tts_jax.dynamics.sgd.stream import steps_in_block
 from tts_jax.problems import AbstractProblem, Structure
 from tts_jax.problems.base import squared_error

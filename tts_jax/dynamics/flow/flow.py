@@ -8,11 +8,12 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from typing_extensions import override
 
 from ... import _checks as checks
+from ..._platform import alone
 from ...trajectory import Trajectory, risk_and_status
-from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
-from ..integration import Integration
-from .equation import Choice, FlowEquation
-from .side_by_side import solve
+from ..base import AbstractDynamics, Begin, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
+from ..integration import Integration, Solution
+from .equation import FlowEquation
+from .side_by_side import solve, solve_in_parts
 
 
 class GradientFlow(AbstractDynamics):
@@ -94,23 +95,25 @@ class GradientFlow(AbstractDynamics):
         groups = Groups.of(task.model, self.slow, self.frozen)
         structure = groups.knows(task.problem.structure(task.model))
         equation = FlowEquation(ratios_of(self.epsilon), task.problem, groups, structure)
-        solver = equation.choose(task.slow_times[-1]) if self.solver is None else self.solver
-        return _solve(equation, solver, self.integration, task.slow_times)
+        solver = equation.choose(task.elapsed[-1]) if self.solver is None else self.solver
+        if alone():
+            solution = solve_in_parts(equation, solver, self.integration, task.elapsed, task.look)
+        else:
+            solution = _solve(equation, solver, self.integration, task.elapsed)
+        return _trajectory(equation, solution, task.slow_times, task.begin._replace(step=None, end=None))
+
+
+_solve = eqx.filter_jit(solve)
 
 
 @eqx.filter_jit
-def _solve(
-    equation: FlowEquation,
-    solver: Choice | diffrax.AbstractSolver,
-    integration: Integration,
-    slow_times: Float[Array, " t"],
-) -> Trajectory:
-    solution = solve(equation, solver, integration, slow_times)
+def _trajectory(equation: FlowEquation, solution: Solution, slow_times: Float[Array, " t"], begin: Begin) -> Trajectory:
+    epsilon = slowest(equation.epsilons)
     stacked = equation.groups.over_time(jax.vmap(equation.unravel)(solution.states))
     risk, status = risk_and_status(equation.problem, stacked, solution.status)
     return Trajectory(
         slow_time=slow_times,
-        fast_time=slow_times / slowest(equation.epsilons),
+        fast_time=slow_times / epsilon + begin.shift(begin.fast_time, begin.slow_time / epsilon),
         step=None,
         model=stacked,
         risk=risk,

@@ -15,7 +15,7 @@ from typing_extensions import override
 from ..._platform import platform
 from ...exact import band, local
 from ...solvers import block_banded
-from ...solvers.ensemble import AbstractSideBySide, Control, Solutions, solve
+from ...solvers.ensemble import AbstractSideBySide, Control
 
 WIDTH = 16
 """Runs side by side on a CPU: as many as fill its vectors and fit its first caches."""
@@ -166,14 +166,27 @@ class LocalFlow(AbstractSideBySide):
         return jnp.concatenate([a, u] if bias is None else [bias[None], a, u])
 
 
-def integrate(
+class Arguments(NamedTuple):
+    """Of `solvers.ensemble.solve`."""
+
+    equations: list[LocalFlow]
+    y0: Float[Array, "n runs"]
+    args: Setting
+    times: Float[Array, "t runs"]
+    first_step: Float[Array, " runs"]
+    control: Control
+    max_steps: int
+    width: int
+
+
+def arguments(
     y0: Float[Array, "n #lanes"],
     setting: Setting,
     slow_times: Float[Array, "t #lanes"],
     tolerances: tuple[Float[Array, " #lanes"], Float[Array, " #lanes"]],
     max_steps: int,
-) -> Solutions:
-    """All runs, a few at a time; what they agree on has one lane."""
+) -> Arguments:
+    """For all runs, a few at a time; what they agree on has one lane."""
     leaves = y0, *setting, slow_times, *tolerances
     runs = max(leaf.shape[-1] for leaf in leaves)
     n = len(y0)
@@ -183,7 +196,7 @@ def integrate(
         return jnp.broadcast_to(leaf, (*leaf.shape[:-1], runs))
 
     reaches = [reach for reach in (FEW,) if reach < neurons - 1] + [neurons - 1]
-    return solve(
+    return Arguments(
         [LocalFlow(neurons, n % 2 == 1, reach) for reach in reaches],
         spread(y0),
         setting,

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int
 from typing_extensions import override
 
 from ... import _checks as checks
+from ..._pace import THOUSAND
+from ..._platform import alone
 from ...activations import Heaviside
 from ...networks import ShallowNetwork
 from ...problems import AbstractProblem
@@ -52,7 +54,7 @@ class TwoTimescaleLimit(AbstractDynamics):
     The end of a nearly symmetric pair is sensitive: from gaps p < q on both sides of a jump, the farther neuron comes
     to rest at the distance $(q^3 - p^3)^{1/3}$.
 
-    Deterministic: `key` and `progress` have no effect.
+    Deterministic: `key` has no effect. `progress` hears of the end alone.
 
     Raises `ValueError` for `max_events` below 1, and in `simulate` for a model that is not a one-dimensional
     `ShallowNetwork` with a bias, for a problem that is not a `Regression` on a `PiecewiseConstant` target, and for
@@ -94,7 +96,10 @@ class TwoTimescaleLimit(AbstractDynamics):
             engine = _closed_form if bool(exact) else _event_driven
         except jax.errors.TracerBoolConversionError:
             engine = _by_start
-        return _trajectory(engine, jnp.asarray(self.max_events), model, problem, target, task.slow_times)
+        trajectory = _trajectory(engine, jnp.asarray(self.max_events), model, problem, target, task.elapsed)
+        if alone():
+            task.look(THOUSAND, THOUSAND, int(trajectory.stats.steps))
+        return trajectory
 
 
 def best_fit(positions: Float[Array, " m"], target: PiecewiseConstant) -> tuple[Float[Array, ""], Float[Array, " m"]]:

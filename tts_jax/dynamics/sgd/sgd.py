@@ -1,7 +1,6 @@
 """Stochastic gradient descent at two time scales."""
 
-import os
-from collections.abc import Callable
+import dataclasses
 
 import diffrax
 import equinox as eqx
@@ -14,16 +13,13 @@ from typing_extensions import override
 
 from ... import _checks as checks
 from ..._fingerprint import MadeFrom
+from ..._platform import alone
 from ...trajectory import Stats, Status, Trajectory, risk_and_status
 from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
 from ..optimizer import Optimizer, checked, refuse_what_needs_more
-from . import kernel, lanes
-from .checkpoint import Checkpoint
+from . import kernel, lanes, stretches
 from .descent import Descent, State, is_finite
 from .stream import AbstractStream, Epochs, Exact, Fresh, Replay
-
-STRETCH = 2**20
-"""Steps between two reports of progress, and two checkpoints."""
 
 
 class SGD(AbstractDynamics):
@@ -128,7 +124,9 @@ class SGD(AbstractDynamics):
     @override
     def run(self, task: Task) -> Trajectory:
         groups = Groups.of(task.model, self.slow, self.frozen)
-        steps = self._steps_at(task.slow_times)
+        own_first, own_steps = self._steps_at(task.begin.slow_time, task.slow_times)
+        shift = task.begin.shift(task.begin.step, own_first)
+        first, steps = own_first + shift, own_steps + shift
         descent = Descent(
             epsilons=ratios_of(self.epsilon),
             step_size=self.step_size,
@@ -142,42 +140,50 @@ class SGD(AbstractDynamics):
         )
         if self.optimizer is not None:
             refuse_what_needs_more(descent.optimizer, groups.moving)
-        start = descent.start(groups.moving)
-        if task.progress is None and task.checkpoint is None:
-            saved, end = _save_at(descent, start, steps)
+        start = _with_rest(descent.start(groups.moving), task.begin.end)
+        if alone():
+            saved, end = stretches.run(descent, start, np.asarray(first), np.asarray(steps), task.look, task.checkpoint)
         else:
-            saved, end = _from_host(descent, start, steps, task.progress, task.checkpoint)
+            saved, end = _save_at(descent, start, first, steps)
         stacked = groups.over_time(saved)
         status = jnp.where(is_finite(end.params), Status.SUCCESSFUL, Status.DIVERGED)
         risk, status = risk_and_status(task.problem, stacked, status)
         one_launch = lanes.applies(descent) and kernel.applies(descent, start)
         return Trajectory(
             slow_time=task.slow_times,
-            fast_time=self.step_size * steps.astype(self.step_size.dtype),
+            fast_time=self._fast(own_steps) + task.begin.shift(task.begin.fast_time, self._fast(own_first)),
             step=steps,
             model=stacked,
             risk=risk,
             status=status,
             stats=Stats(
                 "SGD, one launch for many steps" if one_launch else "SGD",
-                steps=steps[-1],
-                rejected=jnp.zeros_like(steps[-1]),
+                steps=steps[-1] - first,
+                rejected=jnp.zeros_like(first),
             ),
+            end=dataclasses.replace(end, params=None),
         )
 
-    def _steps_at(self, slow_times: Float[Array, " t"]) -> Int[Array, " t"]:
-        """The step nearest to each save time."""
+    def _fast(self, steps: Int[Array, "*t"]) -> Float[Array, "*t"]:
+        return self.step_size * steps.astype(self.step_size.dtype)
+
+    def _steps_at(
+        self, begin: Float[Array, ""], slow_times: Float[Array, " t"]
+    ) -> tuple[Int[Array, ""], Int[Array, " t"]]:
+        """The steps nearest to the beginning and to each save time."""
         ratio = slowest(ratios_of(self.epsilon))
-        known = checks.concrete((slow_times[-1], ratio, self.step_size))
+        known = checks.concrete((begin, slow_times[-1], ratio, self.step_size))
         if known is None:
-            return jnp.round(slow_times / (ratio * self.step_size)).astype(int)
-        last, epsilon, step_size = known.tolist()
+            first, steps = (jnp.round(tau / (ratio * self.step_size)).astype(int) for tau in (begin, slow_times))
+            return first, steps
+        _, last, epsilon, step_size = known.tolist()
         if (most := last / epsilon / step_size) >= 2**31:
             raise ValueError(
                 f"slow time {last:g} takes {most:.1e} steps of epsilon * step_size = "
                 f"{epsilon * step_size:.1e}, more than 2**31: take a larger step_size"
             )
-        return jnp.asarray(np.rint(np.asarray(slow_times, np.float64) / (epsilon * step_size)).astype(int))
+        first, steps = (np.rint(np.asarray(tau, np.float64) / (epsilon * step_size)) for tau in (begin, slow_times))
+        return jnp.asarray(first.astype(int)), jnp.asarray(steps.astype(int))
 
     def _stream(self, task: Task, steps: Int[Array, " t"]) -> AbstractStream:
         if self.reshuffle and (task.samples is not None or self.batch_size is None):
@@ -192,66 +198,24 @@ class SGD(AbstractDynamics):
         return Fresh(problem=task.problem, key=task.key, batch_size=self.batch_size)
 
 
-def _advance(descent: Descent, state: State, first: Int[Array, ""], last: Int[Array, ""]) -> State:
-    """Steps `first` to `last - 1`, by the fastest way there is."""
-    if lanes.applies(descent):
-        return lanes.advance(descent, state, first, last)
-    return descent.advance(state, first, last)
+def _with_rest(start: State, rest: PyTree) -> State:
+    """With what the run before has left beside its parameters, where it left what this one needs."""
+
+    def kind(tree):
+        return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+    same = kind(rest) == kind(dataclasses.replace(start, params=None))
+    return dataclasses.replace(rest, params=start.params) if same else start
 
 
 @eqx.filter_jit
-def _save_at(descent: Descent, start: State, steps: Int[Array, " t"]) -> tuple[PyTree, State]:
+def _save_at(descent: Descent, start: State, first: Int[Array, ""], steps: Int[Array, " t"]) -> tuple[PyTree, State]:
     """The parameters after each number of steps, and the last state."""
 
     def to_next_save(carry, last):
         first, state = carry
-        state = _advance(descent, state, first, last)
+        state = stretches.advance(descent, state, first, last)
         return (last, state), state.params
 
-    (_, end), saved = jax.lax.scan(to_next_save, (jnp.zeros_like(steps[0]), start), steps)
+    (_, end), saved = jax.lax.scan(to_next_save, (first, start), steps)
     return saved, end
-
-
-def _from_host(
-    descent: Descent,
-    start: State,
-    steps: Int[Array, " t"],
-    progress: Callable[[int, int], None] | None,
-    checkpoint: str | os.PathLike[str] | None,
-) -> tuple[PyTree, State]:
-    """The same, from the host stretch by stretch."""
-    saved = jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), start.params)
-    begin = np.array(0), start, saved
-    file = None
-    if checkpoint is not None:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((descent, start, steps))):
-            raise ValueError("checkpoint is for one run at a time: call simulate outside of jax.jit and jax.vmap")
-        file = Checkpoint(checkpoint, (descent, start, steps))
-        begin = file.read(begin) or begin
-    at, state, total = int(begin[0]), begin[1], int(steps[-1])
-    history = [jax.tree.map(lambda leaf, i=i: leaf[i], begin[2]) for i in range(len(jax.tree.leaves(begin[2])[0]))]
-
-    def stacked():
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *history) if history else saved
-
-    def write():
-        if file is not None:
-            file.write((np.array(at), state, stacked()))
-
-    finished = len(history) == len(steps)
-    for last in steps.tolist()[len(history) :]:
-        while at < last:
-            end = min(last, (at // STRETCH + 1) * STRETCH)
-            state = jax.block_until_ready(_advance_compiled(descent, state, jnp.asarray(at), jnp.asarray(end)))
-            at = end
-            if at % STRETCH == 0:
-                write()
-            if progress is not None:
-                progress(at, total)
-        history.append(state.params)
-    if not finished:
-        write()
-    return stacked(), state
-
-
-_advance_compiled = eqx.filter_jit(_advance)
