@@ -100,9 +100,12 @@ def test_final_losses_have_the_published_distribution(name, key):
         assert ks_2samp(run.risk[:, k], arrays[f"{key}_eps{epsilon:g}_loss"]).pvalue > 0.01
 
 
-def test_experiment_writes_its_figures(tmp_path):
+def test_experiment_writes_its_figures_and_counts_its_steps(tmp_path):
+    reports = []
     small = experiments.preset("relu", points=100, repeats=2, neurons=3, budgets=(20, 60), saves=6)
-    outcome = small.run(tmp_path)
+    outcome = small.run(tmp_path, lambda *report: reports.append(report))
+    counts = [(phase, done, total) for phase, done, total in reports if done]
+    assert counts == [(f"training with ε = {ratio}", done, 120) for ratio in ("1", "0.01") for done in (60, 120)]
     assert outcome.files == ("losses.png", "functions.png", "losses.nc", "summary.json")
     assert all((tmp_path / name).stat().st_size for name in outcome.files)
     table = json.loads((tmp_path / "summary.json").read_text())["tables"][0]
