@@ -98,10 +98,8 @@ def test_progress_goes_to_the_standard_error_as_plain_lines(result):
     phases = ["compiling SGD", "SGD", "compiling limit", "limit", "drawing"]
     assert [line for line in progress.splitlines() if "/s, " not in line] == phases
     paces = [line for line in progress.splitlines() if "/s, " in line]
-    *of_sgd, of_limit = paces
-    assert 1 <= len(of_sgd) <= 10
-    assert all(re.fullmatch(r"SGD: [\d,]+ of [\d,]+, \S+/s, \S+ left", line) for line in of_sgd)
-    assert re.fullmatch(r"limit: 1,000 of 1,000, [\d,]+ steps, \S+/s, \S+ left", of_limit)
+    assert 1 <= len(paces) <= 10
+    assert all(re.fullmatch(r"SGD: [\d,]+ of [\d,]+, \S+/s, \S+ left", line) for line in paces)
     assert "\x1b" not in text + progress
 
 

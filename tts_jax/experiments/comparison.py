@@ -20,7 +20,7 @@ from ..networks import ShallowNetwork
 from ..simulate import simulate
 from ..sweeps.grid import sample_key
 from ..trajectory import Status, Trajectory
-from .base import Evidence, Finding, Report, number, silent
+from .base import Evidence, Finding, Report, number
 from .staircase import AbstractStaircase
 from .summary import DistanceSummary, DynamicsSummary, Summary
 
@@ -150,10 +150,12 @@ def _measure(
 
     report(f"compiling {name}", 0, 0)
     one_step = times * (comparison.epsilon * comparison.step_size / times[-1])
-    _, compile_seconds = seconds(one_step, silent)
+    _, compile_seconds = seconds(one_step, None)
     report(name, 0, 0)
     file = checkpoint if dynamics.resumable else None
-    trajectory, run_seconds = seconds(times, lambda done, total: report(name, done, total), file)
+    counts = dynamics.steps(times) is not None
+    watch = (lambda done, total: report(name, done, total)) if counts else None
+    trajectory, run_seconds = seconds(times, watch, file)
     error = float(trajectory.risk[-1])
     return trajectory, DynamicsSummary(
         name=name,
