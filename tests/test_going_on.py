@@ -163,7 +163,7 @@ def test_an_optimiser_goes_on_with_what_has_its_leaves_and_else_anew():
         slower = tts.simulate(sgd(optimizer=optax.adam(1e-4)), first, problem, TIMES[1:2], key=KEY)
         plain = tts.simulate(sgd(), first, problem, TIMES[1:2], key=KEY)
     counts = [leaf for leaf in jax.tree.leaves(slower.end) if leaf.dtype == jnp.int32]
-    assert [int(count) for count in counts] == [100, 100]
+    assert {int(count) for count in counts} == {100}
     assert jax.tree.leaves(plain.end) == []
 
 
