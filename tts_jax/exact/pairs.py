@@ -37,6 +37,15 @@ class Excess(NamedTuple):
     d_other_other: Float[Array, "..."]
 
 
+class Third(NamedTuple):
+    """The third derivatives of a part of `Excess`."""
+
+    d_one_one_one: Float[Array, "..."]
+    d_one_one_other: Float[Array, "..."]
+    d_one_other_other: Float[Array, "..."]
+    d_other_other_other: Float[Array, "..."]
+
+
 class ExcessOfItself(NamedTuple):
     """`G(u, u) - S(u)`, and what the derivatives of G there have besides those of S by the first position."""
 
@@ -90,10 +99,28 @@ def excess(one: Neurons, other: Neurons, eta: Float[Array, "..."]) -> Excess:
     )
 
 
+def near_excess(one: Neurons, other: Neurons, eta: Float[Array, "..."]) -> tuple[Excess, Third, Bool[Array, "..."]]:
+    """The part of `excess` that depends on the distance alone; and whether the neurons have changed places, which adds
+    S of `one` less that of `other`."""
+    rate = 1 / eta
+    distance = (other.place - one.place) * rate
+    swapped = distance < 0
+    near = inner_overlap(jnp.where(swapped, -distance, distance))
+    slope, bend = jnp.where(swapped, near.d_high, near.d_low), near.d_low_low * rate
+    third = jnp.where(swapped, -near.d_high_high_high, near.d_high_high_high) * rate**2
+    return Excess(-eta * near.value, -slope, slope, -bend, bend, -bend), Third(third, -third, third, -third), swapped
+
+
 def cut_excess(
     one: Float[Array, "..."], other: Float[Array, "..."], eta: Float[Array, "..."], edge: Float[Array, ""]
 ) -> Excess:
     """Of two neurons at positions `one` and, later in the order, `other`: what they have because `edge` cuts both."""
+    return cut_excess_to_third(one, other, eta, edge)[0]
+
+
+def cut_excess_to_third(
+    one: Float[Array, "..."], other: Float[Array, "..."], eta: Float[Array, "..."], edge: Float[Array, ""]
+) -> tuple[Excess, Third]:
     rate = 1 / eta
     outward = 2 * edge - 1
     beyond_one, beyond_other = (outward * (u - edge) * rate for u in (one, other))
@@ -103,7 +130,7 @@ def cut_excess(
     outer = outer_overlap(AtEdge.of(beyond_one), AtEdge.of(beyond_other), first, distance)
     both = cuts(one, eta, edge) & cuts(other, eta, edge)
     outer = PairIntegral(*(jnp.where(both, part, 0.0) for part in outer))
-    return Excess(
+    to_second = Excess(
         eta * outer.value,
         outward * jnp.where(first, outer.d_high, outer.d_low),
         outward * jnp.where(first, outer.d_low, outer.d_high),
@@ -111,6 +138,14 @@ def cut_excess(
         outer.d_high_low * rate,
         jnp.where(first, outer.d_low_low, outer.d_high_high) * rate,
     )
+    scale = outward * rate**2
+    third = Third(
+        scale * jnp.where(first, outer.d_high_high_high, outer.d_low_low_low),
+        scale * jnp.where(first, outer.d_high_high_low, outer.d_high_low_low),
+        scale * jnp.where(first, outer.d_high_low_low, outer.d_high_high_low),
+        scale * jnp.where(first, outer.d_low_low_low, outer.d_high_high_high),
+    )
+    return to_second, third
 
 
 def cuts(u: Float[Array, "..."], eta: Float[Array, "..."], edge: Float[Array, ""] | int) -> Bool[Array, "..."]:

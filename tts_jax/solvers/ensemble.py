@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._kernel import one_kernel, put_rows, total
 from . import rodas5p
+from .tape import Moment, Tape
 
 SOLVED, OUT_OF_STEPS, STALLED = 0, 1, 2
 
@@ -78,6 +79,22 @@ class Solutions(NamedTuple):
     rejected: Int[Array, " runs"]
 
 
+class Record(NamedTuple):
+    """What else the reverse mode needs to know of runs that were solved."""
+
+    order: Int[Array, "n runs"]
+    """The rows as they were put at the beginning."""
+    rows: Int[Array, "t n runs"]
+    """And as they were at each save."""
+    end: Float[Array, " runs"]
+    """How far a run has come."""
+    moments: Float[Array, "entries rows runs"]
+    """Those of a `Tape`."""
+    stride: Int[Array, " runs"]
+    last: Int[Array, " runs"]
+    """Which of the equations was needed."""
+
+
 class _Lanes(NamedTuple):
     """What is being solved."""
 
@@ -117,6 +134,8 @@ class _Results(NamedTuple):
     status: Int[Array, " runs+1"]
     steps: Int[Array, " runs+1"]
     rejected: Int[Array, " runs+1"]
+    end: Float[Array, " runs+1"]
+    tape: Tape | None
 
 
 class _Progress(NamedTuple):
@@ -125,6 +144,8 @@ class _Progress(NamedTuple):
     results: _Results
     left: Int[Array, ""]
     """Attempts in this part."""
+    last: Int[Array, ""]
+    """Which of the equations was needed."""
 
 
 class Part(NamedTuple):
@@ -168,6 +189,36 @@ def solve(
     return end(go_on(equations, part, jnp.asarray(jnp.iinfo(int).max)))
 
 
+def solve_recorded(
+    equations: Sequence[AbstractSideBySide],
+    y0: Float[Array, "n runs"],
+    args: PyTree,
+    times: Float[Array, "t runs"],
+    first_step: Float[Array, " runs"],
+    control: Control,
+    max_steps: int,
+    width: int,
+) -> tuple[Solutions, Record]:
+    """The same, and what `ensemble_adjoint` needs."""
+    tape = Tape.blank(len(y0), y0.shape[1], max_steps, y0.dtype)
+    part = begin(equations, y0, args, times, first_step, control, max_steps, width, tape)
+    part = go_on(equations, part, jnp.asarray(jnp.iinfo(int).max))
+    runs, results = y0.shape[1], part.progress.results
+    assert results.tape is not None
+
+    def by_run(table):
+        return jnp.moveaxis(table[:-1].reshape(runs, -1, table.shape[1]), 0, -1)
+
+    return end(part), Record(
+        order=equations[0].order(y0),
+        rows=by_run(results.row),
+        end=results.end[:-1],
+        moments=by_run(results.tape.moments),
+        stride=results.tape.stride[:-1],
+        last=jnp.full(runs, part.progress.last),
+    )
+
+
 def begin(
     equations: Sequence[AbstractSideBySide],
     y0: Float[Array, "n runs"],
@@ -177,6 +228,7 @@ def begin(
     control: Control,
     max_steps: int | Int[Array, ""],
     width: int,
+    tape: Tape | None = None,
 ) -> Part:
     """`solve`, before the first step: for a host that looks on between its parts."""
     n, runs = y0.shape
@@ -187,18 +239,26 @@ def begin(
     rows = jnp.broadcast_to(order.T[:, None, :], (runs, saves, n)).reshape(runs * saves, n)
     counts = jnp.zeros(runs + 1, int)
     results = _Results(
-        jnp.concatenate([at_start, at_start[:1]]), jnp.concatenate([rows, rows[:1]]), counts, counts, counts
+        jnp.concatenate([at_start, at_start[:1]]),
+        jnp.concatenate([rows, rows[:1]]),
+        counts,
+        counts,
+        counts,
+        jnp.zeros(runs + 1, y0.dtype),
+        tape,
     )
     width = min(width, runs)
-    return Part(queue, _Progress(_begin(queue, jnp.arange(width)), jnp.asarray(width), results, jnp.zeros((), int)))
+    none = jnp.zeros((), int)
+    return Part(queue, _Progress(_begin(queue, jnp.arange(width)), jnp.asarray(width), results, none, none))
 
 
 def go_on(equations: Sequence[AbstractSideBySide], part: Part, attempts: Int[Array, ""]) -> Part:
     """With so many attempts of a step more, at most."""
     queue, progress = part.queue, part.progress._replace(left=attempts)
-    for equation in equations:
+    for i, equation in enumerate(equations):
         kernel = one_kernel(functools.partial(_go_on, equation))
         done = _is_done(queue, progress)
+        progress = progress._replace(last=jnp.where(done, progress.last, i))
         progress = jax.lax.cond(done, lambda _, progress: progress, kernel, queue, progress)
     return Part(queue, progress)
 
@@ -208,7 +268,8 @@ def end(part: Part) -> Solutions:
     queue, results = part.queue, part.progress.results
     (n, runs), saves = queue.y0.shape, len(queue.times)
     saved = jnp.take_along_axis(results.saved, jnp.argsort(results.row, axis=1), axis=1)[:-1].reshape(runs, saves, n)
-    return Solutions(jnp.moveaxis(saved, 0, -1), *(x[:-1] for x in results[2:]))
+    counted = (x[:-1] for x in (results.status, results.steps, results.rejected))
+    return Solutions(jnp.moveaxis(saved, 0, -1), *counted)
 
 
 def _is_done(queue: _Queue, progress: _Progress) -> Bool[Array, ""]:
@@ -229,16 +290,16 @@ def _go_on(equation: AbstractSideBySide, queue: _Queue, progress: _Progress) -> 
 
 
 def _args(queue: _Queue, lanes: _Lanes) -> PyTree:
-    return jax.tree.map(lambda leaf: _of(leaf, _chosen(queue, lanes.run)), queue.args)
+    return jax.tree.map(lambda leaf: of_runs(leaf, chosen_of(queue.y0.shape[1], lanes.run)), queue.args)
 
 
-def _chosen(queue: _Queue, run: Int[Array, " lanes"]) -> Int[Array, " lanes"]:
+def chosen_of(runs: int, run: Int[Array, " lanes"]) -> Int[Array, " lanes"]:
     """The run of each lane, and any in an empty one."""
-    return jnp.minimum(run, queue.y0.shape[1] - 1)
+    return jnp.minimum(run, runs - 1)
 
 
 def _begin(queue: _Queue, run: Int[Array, " lanes"]) -> _Lanes:
-    chosen = _chosen(queue, run)
+    chosen = chosen_of(queue.y0.shape[1], run)
     zeros = jnp.zeros(run.shape, queue.y0.dtype)
     counts = jnp.zeros(run.shape, int)
     return _Lanes(
@@ -259,26 +320,26 @@ def _advance(
 ) -> tuple[_Progress, PyTree]:
     """One attempt of a step in each lane."""
     lanes, runs = progress.lanes, queue.y0.shape[1]
-    chosen, args = _chosen(queue, lanes.run), _args(queue, lanes)
+    chosen, args = chosen_of(queue.y0.shape[1], lanes.run), _args(queue, lanes)
     end = queue.times[-1, chosen]
-    left = end - lanes.t
-    last = lanes.h >= left * (1 - 100 * jnp.finfo(left.dtype).eps)
-    h = jnp.where(last, left, lanes.h)
-    y1, stages, space = _attempt(equation, lanes.y, args, h, space)
-    control = jax.tree.map(lambda leaf: _of(leaf, chosen), queue.control)
-    error = _size(equation.measured(stages[-1], lanes.y, args), lanes.y, y1, control)
-    accepted = (error < 1) & (lanes.run < runs)
-    factor, before = _next(error, accepted, lanes.before, control)
-    t = jnp.where(accepted, jnp.where(last, end, lanes.t + h), lanes.t)
-    results, due = _save(queue, progress, y1, stages, t, h, accepted, chosen)
-    y, row = equation.restored(jnp.where(accepted[None], y1, lanes.y), lanes.row)
+    control = jax.tree.map(lambda leaf: of_runs(leaf, chosen), queue.control)
+    now = Moment(lanes.y, lanes.t, lanes.h, lanes.before)
+    h, t1 = next_step(now, end)
+    y1, stages, space = step(equation, now.y, args, h, space)
+    tried = judged(equation, now, h, t1, y1, stages, args, control)
+    accepted = tried.accepted & (lanes.run < runs)
+    results, due = _save(queue, progress, tried, accepted, chosen)
+    if results.tape is not None:
+        begun = now._replace(h=tried.h)
+        results = results._replace(tape=results.tape.recorded(begun, lanes.run, lanes.steps, accepted))
+    y, row = equation.restored(jnp.where(accepted[None], tried.y1, lanes.y), lanes.row)
     moved = _Lanes(
         run=lanes.run,
         y=y,
         row=row,
-        t=t,
-        h=h * factor,
-        before=before,
+        t=jnp.where(accepted, tried.t1, lanes.t),
+        h=tried.next_h,
+        before=jnp.where(accepted, tried.inverse_error, lanes.before),
         due=due,
         steps=jnp.where(accepted, lanes.steps + 1, lanes.steps),
         rejected=jnp.where(accepted, lanes.rejected, lanes.rejected + 1),
@@ -286,11 +347,46 @@ def _advance(
     return _replace_ended(queue, progress._replace(lanes=moved, results=results, left=progress.left - 1)), space
 
 
-def _of(leaf: Array, runs: Int[Array, " lanes"]) -> Array:
+def of_runs(leaf: Array, runs: Int[Array, " lanes"]) -> Array:
     return leaf if leaf.ndim == 0 or leaf.shape[-1] == 1 else leaf[..., runs]
 
 
-def _attempt(
+class Attempt(NamedTuple):
+    """A step that was tried."""
+
+    h: Float[Array, " lanes"]
+    t1: Float[Array, " lanes"]
+    y1: Float[Array, "n lanes"]
+    stages: Float[Array, "8 n lanes"]
+    accepted: Bool[Array, " lanes"]
+    next_h: Float[Array, " lanes"]
+    inverse_error: Float[Array, " lanes"]
+
+
+def next_step(now: Moment, end: Float[Array, " lanes"]) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
+    """Its length and its end: `now.h`, or what is left."""
+    left = end - now.t
+    last = now.h >= left * (1 - 100 * jnp.finfo(left.dtype).eps)
+    return jnp.where(last, left, now.h), jnp.where(last, end, now.t + now.h)
+
+
+def judged(
+    equation: AbstractSideBySide,
+    now: Moment,
+    h: Float[Array, " lanes"],
+    t1: Float[Array, " lanes"],
+    y1: Float[Array, "n lanes"],
+    stages: Float[Array, "8 n lanes"],
+    args: PyTree,
+    control: Control,
+) -> Attempt:
+    error = _size(equation.measured(stages[-1], now.y, args), now.y, y1, control)
+    accepted = error < 1
+    factor, inverse = _next(error, accepted, now.before, control)
+    return Attempt(h, t1, y1, stages, accepted, h * factor, inverse)
+
+
+def step(
     equation: AbstractSideBySide, y: Float[Array, "n lanes"], args: PyTree, h: Float[Array, " lanes"], space: PyTree
 ) -> tuple[Float[Array, "n lanes"], Float[Array, "8 n lanes"], PyTree]:
     """The state after a step of Rodas5P, and its stages; the last of them estimates the error."""
@@ -303,7 +399,7 @@ def _attempt(
         u = equation.solve(factors, args, equation.velocity(point, args) + rate[None] * push)
         stages = jax.lax.dynamic_update_index_in_dim(stages, u, i, 0)
         # For the next stage: handed on, these sums are not taken again by each of their readers.
-        return (stages, y + _combine(a, stages), _combine(c, stages)), None
+        return (stages, y + combine(a, stages), combine(c, stages)), None
 
     start = jnp.zeros((8, *y.shape), y.dtype), y, jnp.zeros_like(y)
     rows = jnp.arange(8), jnp.asarray(rodas5p.NEXT_A, y.dtype), jnp.asarray(rodas5p.NEXT_C, y.dtype)
@@ -311,7 +407,7 @@ def _attempt(
     return y1, stages, factors
 
 
-def _combine(weights: Float[Array, " 8"], stages: Float[Array, "8 n lanes"]) -> Float[Array, "n lanes"]:
+def combine(weights: Float[Array, " 8"], stages: Float[Array, "8 n lanes"]) -> Float[Array, "n lanes"]:
     """Term by term: a contraction would call a library."""
     return sum((weights[i] * stages[i] for i in range(1, 8)), start=weights[0] * stages[0])
 
@@ -331,16 +427,13 @@ def _next(
     factor = control.safety * inverse ** ((control.icoeff + control.pcoeff) / 6) * before ** (-control.pcoeff / 6)
     factor = jnp.clip(factor, jnp.where(accepted, 1.0, 0.2), jnp.where(accepted, 10.0, control.safety))
     useful = (inverse > 0) & jnp.isfinite(inverse)
-    return factor, jnp.where(accepted, jnp.where(useful, inverse, 1.0), before)
+    return factor, jnp.where(useful, inverse, 1.0)
 
 
 def _save(
     queue: _Queue,
     progress: _Progress,
-    y1: Float[Array, "n lanes"],
-    stages: Float[Array, "8 n lanes"],
-    t1: Float[Array, " lanes"],
-    h: Float[Array, " lanes"],
+    tried: Attempt,
     accepted: Bool[Array, " lanes"],
     chosen: Int[Array, " lanes"],
 ) -> tuple[_Results, Int[Array, " lanes"]]:
@@ -348,14 +441,14 @@ def _save(
     lanes, saves, runs = progress.lanes, len(queue.times), queue.y0.shape[1]
 
     def reached(due):
-        return accepted & (due < saves) & (queue.times[jnp.minimum(due, saves - 1), chosen] <= t1)
+        return accepted & (due < saves) & (queue.times[jnp.minimum(due, saves - 1), chosen] <= tried.t1)
 
     def one(carry):
         results, due = carry
         now = reached(due)
-        x = ((queue.times[jnp.minimum(due, saves - 1), chosen] - lanes.t) / h)[None]
-        k1, k2, k3 = (_combine(jnp.asarray(row, y1.dtype), stages) for row in rodas5p.H)
-        value = (1 - x) * lanes.y + x * (y1 + (1 - x) * (k1 + x * (k2 + x * k3)))
+        x = ((queue.times[jnp.minimum(due, saves - 1), chosen] - lanes.t) / tried.h)[None]
+        k1, k2, k3 = (combine(jnp.asarray(row, x.dtype), tried.stages) for row in rodas5p.H)
+        value = (1 - x) * lanes.y + x * (tried.y1 + (1 - x) * (k1 + x * (k2 + x * k3)))
         place = jnp.where(now, lanes.run * saves + due, runs * saves)
         saved, row = put_rows(results.saved, value, place), put_rows(results.row, lanes.row, place)
         return results._replace(saved=saved, row=row), jnp.where(now, due + 1, due)
@@ -389,6 +482,7 @@ def _replace_ended(queue: _Queue, progress: _Progress) -> _Progress:
                 status=put_rows(results.status, status, place),
                 steps=put_rows(results.steps, lanes.steps, place),
                 rejected=put_rows(results.rejected, lanes.rejected, place),
+                end=put_rows(results.end, lanes.t, place),
             ),
         )
 

@@ -43,9 +43,10 @@ class GradientFlow(AbstractDynamics):
     a run that ends early says why in `status` and has NaN at the times it did not reach.
 
     Gradients of anything at any save time with respect to `epsilon`, the start, the widths and the target are those
-    of a numerical solution, by Diffrax in weights and positions. `adjoint` says how: the default
-    `RecursiveCheckpointAdjoint` is for reverse mode (it takes three to seven times as long as Diffrax's own solve),
-    `diffrax.ForwardMode()` for forward mode.
+    of a numerical solution at the step sizes it took. `adjoint` says how: the default `RecursiveCheckpointAdjoint` is
+    for reverse mode, `diffrax.ForwardMode()` for forward mode. In local coordinates the reverse mode is the adjoint of
+    the steps themselves, in four to five times the time of the solve and memory in proportion to the square root of
+    `max_steps`; the forward mode is Diffrax's. A gradient is NaN where it asks for a save that the run did not reach.
 
     `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
     With several slow groups `epsilon` and `slow` are tuples of one length: the leaves of group i move `epsilon[i]`

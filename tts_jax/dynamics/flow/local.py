@@ -4,7 +4,7 @@ In slow time $b' = -\partial_b R/\epsilon$, $a' = -\nabla_a R/\epsilon$, $u' = -
 (where there is one), weights, positions, in the order of the positions.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,10 +12,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 from typing_extensions import override
 
+from ..._kernel import total
 from ..._platform import platform
-from ...exact import band, local
+from ...exact import band, curvature, local
 from ...solvers import block_banded
-from ...solvers.ensemble import AbstractSideBySide, Control
+from ...solvers.ensemble import Control
+from ...solvers.ensemble_adjoint import AbstractReversible, Stages
 
 WIDTH = 16
 """Runs side by side on a CPU: as many as fill its vectors and fit its first caches."""
@@ -39,7 +41,7 @@ class _Space(NamedTuple):
     matrix: band.Workspace
 
 
-class LocalFlow(AbstractSideBySide):
+class LocalFlow(AbstractReversible):
     """The flow of `neurons` neurons, of which up to `reach` on either side of one may be near it."""
 
     neurons: int = eqx.field(static=True)
@@ -48,11 +50,13 @@ class LocalFlow(AbstractSideBySide):
 
     @override
     def velocity(self, y: Float[Array, "n lanes"], args: Setting) -> Float[Array, "n lanes"]:
+        return -self._scaled(self._gradient(y, args), 1 / args.epsilon)
+
+    def _gradient(self, y: Float[Array, "n lanes"], args: Setting) -> Float[Array, "n lanes"]:
+        """Of the risk."""
         bias, a, u = self._split(y)
         found = local.gradient(a, u, bias, args.eta, args.jumps, args.values, local.bandwidth(u, args.eta))
-        return -self._join(
-            None if found.d_bias is None else found.d_bias / args.epsilon, found.d_a / args.epsilon[None], found.d_u
-        )
+        return self._join(*found)
 
     @override
     def workspace(self, y: Float[Array, "n lanes"]) -> _Space:
@@ -71,12 +75,65 @@ class LocalFlow(AbstractSideBySide):
 
     @override
     def solve(self, factors: _Space, args: Setting, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
-        bias, a, u = self._split(r)
-        rows = band.to_rows(None if bias is None else args.epsilon * bias, args.epsilon[None] * a, u)
-        rows = block_banded.solve(factors.matrix.blocks, factors.width, rows)
+        return self._equal(factors, self._symmetric_solve(factors, self._scaled(r, args.epsilon)))
+
+    @override
+    def solve_transposed(self, factors: _Space, args: Setting, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+        return self._scaled(self._symmetric_solve(factors, self._equal(factors, r)), args.epsilon)
+
+    def _symmetric_solve(self, factors: _Space, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+        rows = block_banded.solve(factors.matrix.blocks, factors.width, band.to_rows(*self._split(r)))
         bias, a, u = band.from_rows(rows, self.neurons)
-        x = self._join(bias if self.has_bias else None, a, u)
+        return self._join(bias if self.has_bias else None, a, u)
+
+    def _scaled(self, y: Float[Array, "n lanes"], factor: Float[Array, " #lanes"]) -> Float[Array, "n lanes"]:
+        """Bias and weights times a factor."""
+        bias, a, u = self._split(y)
+        return self._join(None if bias is None else factor * bias, factor[None] * a, u)
+
+    def _equal(self, factors: _Space, x: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
         return jax.lax.cond(jnp.any(factors.equal), self._equalised, lambda _, x: x, factors.equal, x)
+
+    @override
+    def pull(self, y: Float[Array, "n lanes"], args: Setting, v: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+        # The Hessian is symmetric.
+        _, found = jax.jvp(lambda y: self._gradient(y, args), (y,), (self._scaled(v, 1 / args.epsilon),))
+        return -found
+
+    @override
+    def pull_rates(
+        self, y: Float[Array, "n lanes"], args: Setting, stages: Stages, wanted: Any
+    ) -> tuple[Float[Array, "n lanes"], Setting]:
+        bias, a, u = self._split(y)
+        reach = local.bandwidth(u, args.eta)
+        w = jax.vmap(self._scaled, (0, None))(stages.v, 1 / args.epsilon)
+        directions = (curvature.Directions(*self._split(jnp.moveaxis(x, 1, 0))) for x in (w, stages.u))
+        by = curvature.slopes(a, u, bias, args.eta, args.jumps, args.values, reach, *directions)
+        d_epsilon = total(total((stages.v * stages.rates)[:, : -self.neurons])) / args.epsilon
+        by_setting = Setting(d_epsilon, by.eta, by.jumps, by.values)
+        if any((wanted.eta, wanted.jumps, wanted.values)):
+            by_setting = jax.tree.map(jnp.add, by_setting, self._by_setting(args, stages.points, w, wanted.eta))
+        return -self._join(by.bias if self.has_bias else None, by.a, by.u), jax.tree.map(jnp.negative, by_setting)
+
+    def _by_setting(
+        self, args: Setting, points: Float[Array, "8 n lanes"], w: Float[Array, "8 n lanes"], wants_eta: bool
+    ) -> Setting:
+        r"""The gradient of $\sum_i w_i^T \nabla R(p_i)$, but for epsilon, and for eta where it is not wanted."""
+        lanes = points.shape[::2]
+        eta, jumps, values = (jnp.broadcast_to(leaf[..., None, :], (*leaf.shape[:-1], *lanes)) for leaf in args[1:])
+        (bias, a, u), (w_bias, w_a, w_u) = (self._split(jnp.moveaxis(x, 1, 0)) for x in (points, w))
+        d_eta = jnp.zeros_like(eta)
+        if wants_eta:
+            reach = local.bandwidth(u, eta)
+            _, moved = jax.jvp(
+                lambda eta: local.gradient(a, u, bias, eta, jumps, values, reach), (eta,), (jnp.ones_like(eta),)
+            )
+            d_eta = total(w_a * moved.d_a + w_u * moved.d_u)
+            d_eta = d_eta if w_bias is None else d_eta + w_bias * moved.d_bias
+        w_bias = jnp.zeros_like(eta) if w_bias is None else w_bias
+        by_target = curvature.by_target(u, eta, jumps, values, w_a, a * w_u, jnp.zeros_like(u), w_bias)
+        d_eta, d_jumps, d_values = (total(jnp.moveaxis(x, -2, 0)) for x in (d_eta, *by_target))
+        return Setting(jnp.zeros_like(d_eta), d_eta, d_jumps, d_values)
 
     @override
     def suits(self, y: Float[Array, "n lanes"], args: Setting) -> Bool[Array, ""]:
@@ -158,7 +215,7 @@ class LocalFlow(AbstractSideBySide):
         y, row = carry
         return both(y), both(row)
 
-    def _split(self, y: Num[Array, "n lanes"]) -> tuple[Num[Array, " lanes"] | None, Array, Array]:
+    def _split(self, y: Num[Array, "n *lanes"]) -> tuple[Num[Array, "*lanes"] | None, Array, Array]:
         first, m = int(self.has_bias), self.neurons
         return y[0] if self.has_bias else None, y[first : first + m], y[first + m :]
 
@@ -206,3 +263,13 @@ def arguments(
         max_steps,
         WIDTH if platform() == "cpu" else runs,
     )
+
+
+def velocity(y: Float[Array, " n"], setting: Setting) -> Float[Array, " n"]:
+    """Of one run in any order of its neurons."""
+    flow = LocalFlow(len(y) // 2, len(y) % 2 == 1, len(y) // 2 - 1)
+    y = y[:, None]
+    order = flow.order(y)
+    setting = jax.tree.map(lambda leaf: leaf[..., None], setting)
+    found = flow.velocity(jnp.take_along_axis(y, order, axis=0), setting)
+    return jnp.take_along_axis(found, jnp.argsort(order, axis=0), axis=0)[:, 0]

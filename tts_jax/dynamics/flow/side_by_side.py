@@ -1,10 +1,11 @@
-"""Flows in local coordinates where there are any, side by side under `jax.vmap`; else, and in reverse, by Diffrax.
+"""Flows in local coordinates where there are any, side by side under `jax.vmap`; else by Diffrax.
 
 From the host both go in parts: no program calls it, as none that does could be kept on disk.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from ..._lanes import lanes_last
 from ..._pace import Reached, in_parts
 from ..._progress import Look
-from ...solvers import ensemble
+from ...solvers import ensemble, ensemble_adjoint
 from ...trajectory import Stats
 from ..integration import Integration, Solution, integrate, integrate_in_parts
 from . import local
@@ -34,8 +35,7 @@ def solve(
     setting = equation.setting if solver is Choice.ELIMINATED else None
     if setting is None or not isinstance(integration.adjoint, diffrax.RecursiveCheckpointAdjoint):
         return integrate(equation.initial_value_problem(solver), slow_times, integration)
-    # What the setting depends on is differentiated in the equation.
-    return _solution(_solve(_Inputs(equation, integration, slow_times), jax.lax.stop_gradient(setting)))
+    return _solution(_solve(_Inputs.of(equation, setting, integration, slow_times), integration.max_steps))
 
 
 def solve_in_parts(
@@ -50,57 +50,90 @@ def solve_in_parts(
     if setting is None:
         make = eqx.Partial(FlowEquation.initial_value_problem, equation, solver)
         return integrate_in_parts(make, slow_times, integration, look)
-    inputs = _Inputs(equation, integration, slow_times)
+    inputs = _Inputs.of(equation, setting, integration, slow_times)
     first = max(1, FIRST // len(inputs.y0))
-    equations, start = _begin(inputs, setting)
+    equations, start = _begin(inputs, integration.max_steps)
     return _end(in_parts(partial(_go_on, equations), start, first, slow_times[-1], look))
 
 
-def _solution(found: "_Found") -> Solution:
+def _solution(found: ensemble.Solutions) -> Solution:
     stats = Stats(Choice.ELIMINATED.value, found.steps, found.rejected, found.steps + found.rejected)
-    return Solution(found.states, found.status, stats, event_time=jnp.asarray(jnp.inf, found.states.dtype))
+    return Solution(found.saved, found.status, stats, event_time=jnp.asarray(jnp.inf, found.saved.dtype))
 
 
 class _Inputs(NamedTuple):
-    equation: FlowEquation
-    integration: Integration
-    slow_times: Float[Array, " t"]
+    """Of one run; of several with a last axis."""
 
-    @property
-    def y0(self) -> Float[Array, " n"]:
-        return self.equation.ravel(self.equation.groups.moving)
+    y0: Float[Array, "n *#lanes"]
+    setting: local.Setting
+    slow_times: Float[Array, "t *#lanes"]
+    tolerances: tuple[Float[Array, "*#lanes"], Float[Array, "*#lanes"]]
 
+    @classmethod
+    def of(
+        cls,
+        equation: FlowEquation,
+        setting: local.Setting,
+        integration: Integration,
+        slow_times: Float[Array, " t"],
+    ) -> "_Inputs":
+        y0 = equation.ravel(equation.groups.moving)
+        return cls(y0, setting, slow_times, integration.tolerances(y0.dtype, closed_form=True))
 
-class _Found(NamedTuple):
-    states: Float[Array, "t n"]
-    status: Int[Array, ""]
-    steps: Int[Array, ""]
-    rejected: Int[Array, ""]
+    def arguments(self, max_steps: int) -> local.Arguments:
+        return local.arguments(self.y0, self.setting, self.slow_times, self.tolerances, max_steps)
 
 
 @eqx.filter_custom_vjp
-def _solve(inputs: _Inputs, setting: local.Setting) -> _Found:
-    def run(y0, setting, slow_times, tolerances):
-        arguments = local.arguments(y0, setting, slow_times, tolerances, inputs.integration.max_steps)
-        return _Found(*ensemble.solve(*arguments))
+def _solve(inputs: _Inputs, max_steps: int) -> ensemble.Solutions:
+    return _together(lambda inputs: ensemble.solve(*inputs.arguments(max_steps)), inputs)
 
-    y0 = inputs.y0
-    leaves = y0, setting, inputs.slow_times, inputs.integration.tolerances(y0.dtype, closed_form=True)
-    found = lanes_last(run)(*jax.tree.map(lambda leaf: leaf[..., None], leaves))
+
+@_solve.def_fwd
+def _(perturbed, inputs, max_steps):
+    del perturbed
+    found = _together(lambda inputs: ensemble.solve_recorded(*inputs.arguments(max_steps)), inputs)
+    return found[0], found
+
+
+@_solve.def_bwd
+def _(found, cotangent, perturbed, inputs, max_steps):
+    (solutions, record), bar = found, cotangent.saved
+
+    def run(inputs, solutions, record, bar):
+        arguments = inputs.arguments(max_steps)
+        bar = jnp.broadcast_to(bar, (*bar.shape[:-1], arguments.y0.shape[1]))
+        return ensemble_adjoint.pull_back(
+            arguments.equations,
+            arguments.args,
+            arguments.times,
+            arguments.control,
+            max_steps,
+            arguments.width,
+            solutions,
+            record,
+            bar,
+            perturbed.setting,
+        )
+
+    def by_time(bar, y):
+        return jnp.where(jnp.any(bar != 0), bar @ local.velocity(y, inputs.setting), 0.0)
+
+    y0, setting = _together(run, inputs, solutions, record, bar)
+    by_times = jax.vmap(by_time)(bar, solutions.saved) if perturbed.slow_times else jnp.zeros_like(inputs.slow_times)
+    rtol, atol = inputs.tolerances
+    return _Inputs(y0, setting, by_times, (jnp.zeros_like(rtol), jnp.zeros_like(atol)))
+
+
+def _together(run: Callable[..., Any], *arguments: Any) -> Any:
+    """Under `vmap` all runs reach `run` together, along the last axis of every array."""
+    found = lanes_last(run)(*jax.tree.map(lambda leaf: leaf[..., None], arguments))
     return jax.tree.map(lambda leaf: leaf[..., 0], found)
 
 
-def _alone(inputs: _Inputs, setting: local.Setting) -> local.Arguments:
-    """Of one run."""
-    tolerances = inputs.integration.tolerances(inputs.y0.dtype, closed_form=True)
-    of_run = inputs.y0, setting, inputs.slow_times, tolerances
-    y0, setting, slow_times, tolerances = jax.tree.map(lambda leaf: leaf[..., None], of_run)
-    return local.arguments(y0, setting, slow_times, tolerances, inputs.integration.max_steps)
-
-
 @eqx.filter_jit
-def _begin(inputs: _Inputs, setting: local.Setting) -> tuple[list[local.LocalFlow], ensemble.Part]:
-    arguments = _alone(inputs, setting)
+def _begin(inputs: _Inputs, max_steps: int) -> tuple[list[local.LocalFlow], ensemble.Part]:
+    arguments = jax.tree.map(lambda leaf: leaf[..., None], inputs).arguments(max_steps)
     return arguments.equations, ensemble.begin(*arguments)
 
 
@@ -114,27 +147,4 @@ def _go_on(
 
 @eqx.filter_jit
 def _end(part: ensemble.Part) -> Solution:
-    return _solution(jax.tree.map(lambda leaf: leaf[..., 0], _Found(*ensemble.end(part))))
-
-
-@_solve.def_fwd
-def _(perturbed, inputs, setting):
-    del perturbed, setting
-    moving, fixed = eqx.partition(inputs, eqx.is_inexact_array)
-
-    def states(moving):
-        inputs = eqx.combine(moving, fixed)
-        problem = inputs.equation.initial_value_problem(Choice.ELIMINATED)
-        solution = integrate(problem, inputs.slow_times, inputs.integration)
-        stats = solution.stats
-        return solution.states, _Found(solution.states, solution.status, stats.steps, stats.rejected)
-
-    _, pullback, found = jax.vjp(states, moving, has_aux=True)
-    return found, pullback
-
-
-@_solve.def_bwd
-def _(pullback, cotangent, perturbed, inputs, setting):
-    del perturbed, inputs, setting
-    (gradient,) = pullback(cotangent.states)
-    return gradient
+    return _solution(jax.tree.map(lambda leaf: leaf[..., 0], ensemble.end(part)))
