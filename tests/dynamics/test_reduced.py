@@ -1,5 +1,6 @@
 """The reduced flow: its weights, its velocity by least squares, and the limit epsilon -> 0 of the gradient flow."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ def test_small_case_against_least_squares(ridge):
     case = reference.small_case()
     got = reduced_flow(case, ridge=ridge)
     assert got.status == tts.Status.SUCCESSFUL
-    assert got.stats.method == "Rodas5P, closed-form Jacobian"
+    assert got.stats.method == "Rodas5P, banded"
     assert got.fast_time is None
     assert got.step is None
     want = least_squares_path(lambda t, u: weights_and_velocity(case, u, ridge)[1], case.positions)
@@ -129,6 +130,105 @@ def test_redundant_neurons(start):
         if not -0.1 < start[i] < 1.1:
             np.testing.assert_allclose(positions(got)[:, i], start[i], rtol=1e-15)
     assert reference.largest_difference(positions(got), want) < 1e-8
+
+
+# Neurons that merge.
+
+PAPER = tts.PiecewiseConstant([0.2, 0.35, 0.5, 0.65, 0.8], [1.0, 5.0, 1.0, 3.0, 1.0, 5.0])
+MERGING = [0.010997, 0.325749, 0.355626, 0.360542, 0.490099, 0.643395]
+ETA = 4e-3
+
+
+def steps_at(positions):
+    positions = jnp.asarray(positions)[:, None]
+    return tts.ShallowNetwork(jnp.zeros_like(positions), positions, 0.0, tts.SmoothStep(ETA))
+
+
+@pytest.fixture(scope="module")
+def merged():
+    times = [0.2, 1.0, 1.6, 3.0, 10.0]
+    return tts.simulate(tts.ReducedFlow(rtol=1e-8, atol=1e-8), steps_at(MERGING), tts.Regression(PAPER), times)
+
+
+def test_a_merger_against_divided_differences(merged):
+    """The risks of LSODA and Radau on the flow in divided differences, which is regular there."""
+    assert merged.status == tts.Status.SUCCESSFUL
+    assert merged.stats.steps < 2000
+    want = [0.3075165868, 0.3075094465, 0.3070831151, 0.30708311506, 0.30708311476]
+    np.testing.assert_allclose(merged.risk, want, atol=2e-9)
+
+
+def test_what_merged_neurons_have_in_common_is_regular(merged):
+    """Their weights grow without bound; their sum and their dipole, weight times gap, are those of a steeper step."""
+    (left, right), gap = np.asarray(merged.model.weights[-1, 2:4, 0]), np.diff(positions(merged)[-1, 2:4])[0]
+    assert gap < 1e-3 * ETA
+    assert left < -500
+    assert left + right == pytest.approx(-4.0, abs=0.01)
+    case = reference.Case(
+        ETA, np.asarray(PAPER.jumps), np.asarray(PAPER.values), np.array(0.0), None, positions(merged)[-1]
+    )
+    x, w = reference.quadrature(np.concatenate([reference.kinks(case), case.jumps]))
+    z = (x[:, None] - case.positions) / ETA
+    columns = np.delete(np.hstack([np.ones((len(x), 1)), reference.step(z)]), 4, axis=1)
+    columns = np.hstack([columns, -reference.step_slope(z[:, 2:3])])  # in place of the second of the pair
+    fitted = fit(np.sqrt(w)[:, None] * columns, np.sqrt(w) * reference.target_values(case.jumps, case.values, x))
+    assert right * gap / ETA == pytest.approx(fitted[-1], rel=1e-3)
+
+
+@pytest.mark.parametrize(("neurons", "seed", "tolerance"), [(20, 20, 1e-7), (60, 2060, 1e-4)])
+def test_random_starts_that_merge(neurons, seed, tolerance):
+    """Two, and three: the limit of the flow, whose error falls as that of the merger does."""
+    start = steps_at(np.sort(np.random.default_rng(seed).uniform(size=neurons)))
+    problem, tight = tts.Regression(PAPER), {"rtol": 1e-8, "atol": 1e-8}
+    got = tts.simulate(tts.ReducedFlow(**tight), start, problem, [0.5, 3.0, 10.0])
+    flows = [tts.simulate(tts.GradientFlow(e, **tight), start, problem, [0.5, 3.0, 10.0]) for e in (1e-8, 1e-10)]
+    assert got.status == tts.Status.SUCCESSFUL
+    assert got.stats.steps < 10_000
+    coarse, fine = (np.abs(np.asarray(flow.risk - got.risk)) for flow in flows)
+    assert (fine < coarse).all()
+    assert (fine < tolerance).all()
+
+
+def test_runs_side_by_side():
+    starts = jnp.asarray(np.stack([MERGING, np.linspace(0.1, 0.9, 6), np.full(6, np.nan)]))
+
+    def run(u):
+        return tts.simulate(tts.ReducedFlow(rtol=1e-8, atol=1e-8), steps_at(u), tts.Regression(PAPER), [0.0, 0.5, 2.0])
+
+    got = jax.jit(jax.vmap(run))(starts)
+    np.testing.assert_array_equal(got.status == tts.Status.SUCCESSFUL, [True, True, False])
+    for i in range(2):
+        alone = jax.tree.map(lambda x, i=i: x[i], got)
+        np.testing.assert_allclose(got.risk[i], run(starts[i]).risk, atol=1e-9)
+        assert alone.stats.steps < 2000
+
+
+@pytest.mark.parametrize("adjoint", [diffrax.RecursiveCheckpointAdjoint(), diffrax.ForwardMode()])
+def test_gradient_by_the_start(adjoint):
+    case = reference.small_case()
+    _, problem = reference.build(case)
+
+    def final_risk(u):
+        model, _ = reference.build(case._replace(positions=u))
+        return tts.simulate(tts.ReducedFlow(adjoint=adjoint), model, problem, TIMES).risk[-1]
+
+    differentiate = jax.jacfwd if isinstance(adjoint, diffrax.ForwardMode) else jax.grad
+    got = reference.quick_jit(differentiate(final_risk))(jnp.asarray(case.positions))
+    step = 1e-5
+    shifts = step * np.eye(4)
+    moved = jnp.asarray(np.concatenate([case.positions + shifts, case.positions - shifts]))
+    plain = np.asarray(jax.jit(jax.vmap(final_risk))(moved)).reshape(2, 4).T
+    want = (plain @ [1, -1]) / (2 * step)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+
+
+def test_float32():
+    with jax.enable_x64(False):
+        model = tts.ShallowNetwork(np.zeros((6, 1)), np.array(MERGING)[:, None], 0.0, tts.SmoothStep(ETA))
+        target = tts.PiecewiseConstant(PAPER.jumps.tolist(), PAPER.values.tolist())
+        got = tts.simulate(tts.ReducedFlow(), model, tts.Regression(target), [0.2, 3.0])
+    assert got.risk.dtype == jnp.float32
+    np.testing.assert_allclose(got.risk, [0.30751659, 0.30708312], rtol=2e-4)
 
 
 # Finite data.

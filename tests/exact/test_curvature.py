@@ -28,7 +28,7 @@ def second(inputs, w, x):
 
     def along(a, u, bias, w_bias, w_a, w_u):
         g = local.gradient(a, u, bias, *others, local.bandwidth(u, others[0]))
-        return w_bias * g.d_bias + jnp.sum(w_a * g.d_a + w_u * g.d_u, axis=0)
+        return jnp.sum(local.plateaus(w_a, w_bias) * g.d_c, axis=0) + jnp.sum(w_u * g.d_u, axis=0)
 
     def one(w_bias, w_a, w_u, x_bias, x_a, x_u):
         moved = jax.jvp(lambda a, u, bias: along(a, u, bias, w_bias, w_a, w_u), (a, u, bias), (x_a, x_u, x_bias))

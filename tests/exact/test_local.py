@@ -89,7 +89,8 @@ def hessian(args, reach):
     space = band.workspace(NEURONS, NEURONS - 1, args[0].shape[-1], args[0].dtype)
     space = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), space)
     shift, epsilon = (jnp.asarray(x, args[0].dtype)[None] for x in (SHIFT, EPSILON))
-    return band.hessian(*args, shift, epsilon, reach, space).blocks
+    unequal = jnp.zeros((NEURONS - 1, args[0].shape[-1]), bool)
+    return band.hessian(*args, epsilon * shift, shift, unequal, reach, space).blocks
 
 
 def own_bandwidth(case):
@@ -97,7 +98,8 @@ def own_bandwidth(case):
 
 
 def stacked_gradient(parts):
-    return np.concatenate([[] if parts.d_bias is None else [parts.d_bias], parts.d_a, parts.d_u])
+    by_bias_and_weights = np.cumsum(parts.d_c[::-1], axis=0)[::-1]
+    return np.concatenate([by_bias_and_weights, parts.d_u])
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -107,6 +109,32 @@ def test_gradient_is_that_of_all_pairs(bias):
         got = stacked_gradient(gradient(*arguments(case), own_bandwidth(case)))
         want = np.concatenate(gradient_of_all_pairs(case))
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12 * np.abs(want).max(), err_msg=str(case))
+
+
+def test_gradient_of_a_merged_pair_keeps_its_accuracy():
+    """Against exact fractions: the risk is quadratic in each plateau, of which one is large, between the two."""
+    gap, large = 1e-6, 1e3
+    case = reference.Case(
+        np.array(4e-3),
+        np.array([0.35, 0.5, 0.8]),
+        np.array([0.0, 1.0, 0.0, 2.0]),
+        0.1,
+        np.array([0.2, -large, large + 1, 0.3, -0.7, 1.0]),
+        np.array([0.1, 0.3501, 0.3501 + gap, 0.5003, 0.79, 0.801]),
+    )
+    got = gradient(*arguments(case), own_bandwidth(case)).d_c
+
+    def moved(j, by):
+        exact = np.vectorize(Fraction, otypes=[object])
+        step = exact(np.append(case.bias, case.weights))
+        step[j] += by
+        if j < NEURONS:
+            step[j + 1] -= by
+        return exact_risk(case._replace(bias=step[0], weights=step[1:]))
+
+    for j in range(NEURONS + 1):
+        want = (moved(j, Fraction(1)) - moved(j, Fraction(-1))) / 2
+        assert abs(Fraction(float(got[j])) - want) < (3e-15 if j == 2 else 1e-13)
 
 
 def test_lanes_do_not_see_each_other():
@@ -202,6 +230,26 @@ def test_hessian_is_that_of_all_pairs(bias):
             np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12 * np.abs(want).max(), err_msg=str(case))
 
 
+def test_equal_neurons_are_tied():
+    """The square of the difference of their weights is added, and nothing else."""
+    case = CASES[list(NASTY).index("coincident")]
+    args, none = side_by_side([case]), np.zeros((NEURONS - 1, 1), bool)
+    tied = none.copy()
+    tied[[1, 2, 4]] = True
+
+    @reference.quick_jit
+    def blocks(equal):
+        space = band.workspace(NEURONS, NEURONS - 1, 1, args[0].dtype)
+        return band.hessian(*args, jnp.ones(1), jnp.ones(1), equal, NEURONS - 1, space).blocks
+
+    with_ties, without = (dense(np.asarray(blocks(equal))[..., 0], NEURONS - 1) for equal in (tied, none))
+    differences = np.diff(np.eye(NEURONS + 1)[1:], axis=0)[tied[:, 0]]
+    aa = differences.T @ differences
+    identity = congruent(case, np.zeros_like(aa), np.zeros((NEURONS + 1, NEURONS)), np.zeros((NEURONS, NEURONS)))
+    want = congruent(case, aa, np.zeros((NEURONS + 1, NEURONS)), np.zeros((NEURONS, NEURONS))) - identity
+    np.testing.assert_allclose(with_ties - without, want, atol=1e-14)
+
+
 def test_hessians_side_by_side():
     args = side_by_side(CASES)
     together = np.asarray(hessian(args, jnp.asarray(NEURONS - 1)))
@@ -228,7 +276,7 @@ def test_rows_there_and_back_solve_the_shifted_system(bias):
     d_aa, d_au, d_uu = shifted_hessian(case)
     matrix = np.block([[d_aa, d_au], [d_au.T, d_uu]])
     r = jnp.asarray(np.random.default_rng(0).normal(size=(len(matrix), 1)))
-    rows = band.to_rows(r[0] if bias else None, r[-2 * NEURONS : -NEURONS], r[-NEURONS:])
+    rows = band.to_rows(local.by_plateaus(r[-2 * NEURONS : -NEURONS], r[0] if bias else None), r[-NEURONS:])
     blocks = dense(np.asarray(hessian(side_by_side([case]), jnp.asarray(2)))[..., 0], 2)
     x = np.linalg.solve(blocks, rows.ravel()).reshape(rows.shape)
     bias_of_x, a, u = band.from_rows(jnp.asarray(x), NEURONS)
@@ -241,7 +289,7 @@ def exact_risk(case) -> Fraction:
     """Every number is a fraction, and every piece of the squared residual a polynomial."""
     exact = np.vectorize(Fraction, otypes=[object])
     u, a, jumps, values = (exact(x) for x in (case.positions, case.weights, case.jumps, case.values))
-    eta, half, bias = Fraction(float(case.eta)), Fraction(1, 2), Fraction(float(case.bias or 0.0))
+    eta, half, bias = Fraction(float(case.eta)), Fraction(1, 2), Fraction(case.bias or 0)
     points = {x for p in u for x in (p - eta / 2, p, p + eta / 2)} | set(jumps)
     points = sorted({Fraction(0), Fraction(1)} | {x for x in points if 0 < x < 1})
     total = Fraction(0)
@@ -346,9 +394,12 @@ def test_derivatives_of_the_gradient(name):
     np.testing.assert_allclose(got, (high - low) / (2 * step), atol=1e-4 * np.abs(got).max())
 
     cotangents = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), gradient(*args, reach))
-    product = np.sum(stacked_gradient(cotangents) * stacked_gradient(pushed(args, directions, reach)))
-    parts = zip(pulled(args, cotangents), directions, strict=True)
-    assert sum(float(jnp.sum(x * y)) for x, y in parts) == pytest.approx(product, rel=1e-11)
+    product = total_product(cotangents, pushed(args, directions, reach))
+    assert total_product(pulled(args, cotangents), directions) == pytest.approx(product, rel=1e-11)
+
+
+def total_product(one, other):
+    return sum(float(jnp.sum(x * y)) for x, y in zip(one, other, strict=True))
 
 
 @reference.quick_jit

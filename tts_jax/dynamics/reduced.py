@@ -1,7 +1,7 @@
 """The reduced flow: weights at their optimum, positions moving."""
 
-from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -13,15 +13,25 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from typing_extensions import override
 
 from .. import _checks as checks
+from .._lanes import lanes_last
 from .._platform import alone
+from .._progress import Look
+from ..activations import SmoothStep
 from ..exact.forms import NormalEquations
-from ..networks import AbstractTwoLayerNetwork, trainable
+from ..networks import AbstractTwoLayerNetwork, ShallowNetwork, trainable
 from ..problems import AbstractProblem, Structure
 from ..problems.base import risk_gradient
-from ..solvers import DenseJacobian, Rodas5P
-from ..trajectory import Trajectory, risk_and_status
+from ..solvers import DenseJacobian, Rodas5P, ensemble
+from ..solvers.ensemble import Solutions
+from ..trajectory import Stats, Trajectory, risk_and_status
 from .base import AbstractDynamics, Task
+from .flow import local
+from .flow.side_by_side import look_on
 from .integration import InitialValueProblem, Integration, Solution, integrate, integrate_in_parts
+
+FIRST_STEP = 1e-6
+"""To try, in slow time."""
+BANDED = "Rodas5P, banded"
 
 
 class ReducedFlow(AbstractDynamics):
@@ -31,11 +41,22 @@ class ReducedFlow(AbstractDynamics):
 
     in slow time. $a^*$ (with the bias) solves the normal equations $(G + \text{ridge})\,a = b$; where $G$ is
     singular, as for coincident neurons or a neuron outside [0, 1], it is the solution of least norm. The weights and
-    the bias of the start do not matter. `fast_time` and `step` of the trajectory are None.
+    the bias of the start do not matter. `fast_time` and `step` of the trajectory are None. With `ridge > 0` the
+    positions follow the penalised risk; `Trajectory.risk` is still the risk itself.
 
-    Integrated by `Rodas5P`, with the Jacobian $R_{ua} R_{aa}^+ R_{au} - R_{uu}$ of the closed-form Hessian where a
-    `Regression` has one, with `rtol = atol = 1e-10` on the local error in 64-bit, 1e-5 in 32-bit. With `ridge > 0`
-    the positions follow the penalised risk; `Trajectory.risk` is still the risk itself.
+    For smooth steps on a `PiecewiseConstant` of one input, `Rodas5P` solves the differential-algebraic equation of
+    index 1, $0 = \nabla_a(R + \text{ridge}\,|a|^2)$ beside that of u, in local coordinates with banded matrices: a step
+    is linear in the neurons, and runs lie side by side under `jax.vmap`. At each save the weights are fitted once more.
+    Elsewhere, in reverse, and with `adjoint=diffrax.ForwardMode()`, it solves for the positions alone, with the
+    Jacobian $R_{ua} R_{aa}^+ R_{au} - R_{uu}$. The local error is kept below `rtol = atol = 1e-10` in 64-bit, 1e-5 in
+    32-bit.
+
+    *Neurons that merge.* Neighbours may close up on a jump, their weights growing without bound with opposite signs:
+    together they draw a step steeper than their activation. What is regular there is the sum of the weights and
+    the dipole, weight times gap. A ridge $\lambda$ holds the rest, of $2 + 500\,\eta$ units of rounding (for $\eta =
+    0.004$, $10^{-15}$), and of up to a thousand times that where three merge: the gap of two ends at some
+    $(\lambda/\eta)^{1/4}\,\eta$, and their risk is off by $O(\lambda^{1/2})$, $10^{-9}$ for two on a jump of height 4.
+    Of three, it is off by $O(\lambda^{1/5})$, as that of `GradientFlow` is by $O(\epsilon^{1/5})$.
 
     Differentiable as `GradientFlow` is, by the same `adjoint`.
 
@@ -77,12 +98,8 @@ class ReducedFlow(AbstractDynamics):
             )
         if structure.normal_equations is None:
             raise ValueError(structure.refusal)
-        make = eqx.Partial(_equation, self, task.model, task.problem, structure)
-        if alone():
-            solution = integrate_in_parts(make, task.elapsed, self.integration, task.look)
-        else:
-            solution = _solve(make, task.elapsed, self.integration)
-        return _trajectory(make, task.problem, task.elapsed, solution)
+        inputs = _Inputs(self, task.model, task.problem, structure, task.elapsed)
+        return _trajectory(inputs, _found(inputs, task.look))
 
 
 def optimal_weights(equations: NormalEquations, ridge: Float[Array, ""]) -> Float[Array, " n"]:
@@ -91,9 +108,121 @@ def optimal_weights(equations: NormalEquations, ridge: Float[Array, ""]) -> Floa
     return lx.linear_solve(lx.MatrixLinearOperator(gram), equations.cross, lx.SVD(), throw=False).value
 
 
-def _equation(
-    flow: ReducedFlow, model: AbstractTwoLayerNetwork, problem: AbstractProblem, structure: Structure
-) -> InitialValueProblem:
+class _Inputs(NamedTuple):
+    flow: ReducedFlow
+    model: AbstractTwoLayerNetwork
+    problem: AbstractProblem
+    structure: Structure
+    slow_times: Float[Array, " t"]
+
+
+def _found(inputs: _Inputs, look: Look) -> tuple[str, Solutions]:
+    """In words how, and what."""
+    flow, model, _, structure, slow_times = inputs
+    banded = structure.staircase is not None and structure.hessian is not None
+    if banded and alone():
+        assert isinstance(model, ShallowNetwork)
+        return BANDED, _fitted_at_saves(inputs, look_on(_arguments(inputs), look))
+    if banded and isinstance(flow.integration.adjoint, diffrax.RecursiveCheckpointAdjoint):
+        return BANDED, _side_by_side(inputs)
+    method = f"Rodas5P, {'dense' if structure.hessian is None else 'closed-form'} Jacobian"
+    if alone():
+        make = eqx.Partial(_equation, inputs)
+        return method, _with_weights(inputs, integrate_in_parts(make, slow_times, flow.integration, look))
+    return method, _of_positions(inputs)
+
+
+def _setting(inputs: _Inputs) -> local.Setting:
+    flow, model, problem, structure, _ = inputs
+    assert structure.staircase is not None
+    assert isinstance(model, ShallowNetwork)
+    assert isinstance(model.activation, SmoothStep)
+    target, eta = structure.staircase(problem), model.activation.eta
+    rounding = jnp.full_like(eta, jnp.finfo(eta.dtype).eps)
+    return local.Setting(jnp.zeros_like(eta), flow.ridge, rounding, eta, target.jumps, target.values)
+
+
+class _Leaves(NamedTuple):
+    """Of runs, which are the last axis."""
+
+    u: Float[Array, "m #lanes"]
+    setting: local.Setting
+    slow_times: Float[Array, "t #lanes"]
+    first_step: Float[Array, " #lanes"]
+    tolerances: tuple[Float[Array, " #lanes"], Float[Array, " #lanes"]]
+
+
+def _leaves(inputs: _Inputs) -> _Leaves:
+    """Of one run."""
+    _, u = inputs.model.vectors
+    tolerances = inputs.flow.integration.tolerances(u.dtype, closed_form=True)
+    first_step = jnp.full_like(inputs.slow_times[0], FIRST_STEP)
+    leaves = u, _setting(inputs), inputs.slow_times, first_step, tolerances
+    return _Leaves(*jax.tree.map(lambda leaf: leaf[..., None], leaves))
+
+
+def _begin(inputs: _Inputs, leaves: _Leaves) -> local.Arguments:
+    outer, inner = inputs.model.vectors
+    u, setting, slow_times, first_step, tolerances = leaves
+    y0 = local.fitted(u, len(outer) > len(inner), setting)
+    return local.arguments(y0, setting, slow_times, first_step, tolerances, inputs.flow.integration.max_steps)
+
+
+@eqx.filter_jit
+def _arguments(inputs: _Inputs) -> local.Arguments:
+    return _begin(inputs, _leaves(inputs))
+
+
+@eqx.filter_jit
+def _fitted_at_saves(inputs: _Inputs, found: Solutions) -> Solutions:
+    states = _refitted(found.saved[..., None], *inputs.model.vectors, _leaves(inputs).setting)
+    return found._replace(saved=states[..., 0])
+
+
+def _refitted(
+    states: Float[Array, "t n lanes"], outer: Float[Array, " k"], inner: Float[Array, " m"], setting: local.Setting
+) -> Float[Array, "t n lanes"]:
+    """With the weights once more at their optimum."""
+    saves, _, runs = states.shape
+    u = jnp.moveaxis(states[:, len(outer) :], 0, 1).reshape(len(inner), saves * runs)
+    beside = jax.tree.map(lambda leaf: leaf if leaf.shape[-1] == 1 else jnp.tile(leaf, saves), setting)
+    return jnp.moveaxis(local.fitted(u, len(outer) > len(inner), beside).reshape(-1, saves, runs), 1, 0)
+
+
+@eqx.filter_custom_vjp
+def _side_by_side(inputs: _Inputs) -> Solutions:
+    """In local coordinates, together with all that `jax.vmap` puts beside."""
+
+    def run(*leaves):
+        found = ensemble.solve(*_begin(inputs, _Leaves(*leaves)))
+        return found._replace(saved=_refitted(found.saved, *inputs.model.vectors, leaves[1]))
+
+    return jax.tree.map(lambda leaf: leaf[..., 0], lanes_last(run)(*_leaves(inputs)))
+
+
+@_side_by_side.def_fwd
+def _(perturbed, inputs):
+    del perturbed
+    moving, fixed = eqx.partition(inputs, eqx.is_inexact_array)
+
+    def states(moving):
+        found = _of_positions(eqx.combine(moving, fixed))
+        return found.saved, found
+
+    _, pullback, found = jax.vjp(states, moving, has_aux=True)
+    return found, pullback
+
+
+@_side_by_side.def_bwd
+def _(pullback, cotangent, perturbed, inputs):
+    del perturbed, inputs
+    (gradient,) = pullback(cotangent.saved)
+    return gradient
+
+
+def _equation(inputs: _Inputs) -> InitialValueProblem:
+    """Of the positions alone."""
+    flow, model, problem, structure, _ = inputs
     trains = trainable(model)
     equations, hessian = structure.normal_equations, structure.hessian
     assert equations is not None
@@ -122,30 +251,35 @@ def _equation(
             DenseJacobian(None if hessian is None else partial(eliminate, hessian=hessian)), autonomous=True
         ),
         method=f"Rodas5P, {'dense' if hessian is None else 'closed-form'} Jacobian",
-        dt0=jnp.asarray(1e-6, float),
+        dt0=jnp.asarray(FIRST_STEP, float),
         model_at=fitted,
         closed_form=structure.closed_form,
     )
 
 
 @eqx.filter_jit
-def _solve(make: Callable[[], InitialValueProblem], slow_times: Float[Array, " t"], how: Integration) -> Solution:
-    return integrate(make(), slow_times, how)
+def _of_positions(inputs: _Inputs) -> Solutions:
+    """By Diffrax."""
+    return _with_weights(inputs, integrate(_equation(inputs), inputs.slow_times, inputs.flow.integration))
 
 
 @eqx.filter_jit
-def _trajectory(
-    make: Callable[[], InitialValueProblem],
-    problem: AbstractProblem,
-    slow_times: Float[Array, " t"],
-    solution: Solution,
-) -> Trajectory:
-    equation = make()
-    _, model, _ = equation.args
+def _with_weights(inputs: _Inputs, solution: Solution) -> Solutions:
+    equation = _equation(inputs)
+    states = jax.vmap(lambda u: jnp.concatenate(equation.model_at(u, equation.args).vectors))(solution.states)
+    return Solutions(states, solution.status, solution.stats.steps, solution.stats.rejected)
+
+
+@eqx.filter_jit
+def _trajectory(inputs: _Inputs, how_and_what: tuple[str, Solutions]) -> Trajectory:
+    _, model, problem, _, slow_times = inputs
+    method, found = how_and_what
     trains = trainable(model)
-    fits = jax.vmap(lambda u: eqx.filter(equation.model_at(u, equation.args), trains))(solution.states)
+    outer, _ = model.vectors
+    fits = jax.vmap(lambda y: eqx.filter(model.with_vectors(y[: len(outer)], y[len(outer) :]), trains))(found.saved)
     stacked = eqx.combine(fits, eqx.filter(model, trains, inverse=True))
-    risk, status = risk_and_status(problem, stacked, solution.status)
+    risk, status = risk_and_status(problem, stacked, found.status)
+    stats = Stats(method, found.steps, found.rejected, found.steps + found.rejected)
     return Trajectory(
-        slow_time=slow_times, fast_time=None, step=None, model=stacked, risk=risk, status=status, stats=solution.stats
+        slow_time=slow_times, fast_time=None, step=None, model=stacked, risk=risk, status=status, stats=stats
     )

@@ -1,7 +1,7 @@
 r"""The Hessian of `local` in plateau coordinates: a block banded matrix.
 
 In the plateaus $c_j = b + \sum_{i \le j} a_i$ the network is $\sum_j c_j\,(\sigma_j - \sigma_{j+1})$, a sum of bumps.
-With $a = T c$ and H the Hessian by weights and positions, $T^T (s D^{-1} + H)\,T$, $D = \mathrm{diag}(1/\epsilon, 1)$,
+With $a = T c$ and H the Hessian by weights and positions, $T^T (\mathrm{diag}(\rho, s) + H)\,T$
 couples a neuron with at most K + 1 on either side, K the `local.bandwidth`.
 
 Its rows are those of the slots $(u_0, c_0), (u_1, c_1), \dots, (u_m, c_m)$, two slots a block. The bias is $c_0$;
@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .local import pad, plateaus, slice_of, weights_of
-from .pairs import Neurons, any_pair_cut, beside, cut_excess, excess, excess_of_itself, neurons, tail
+from .pairs import Neurons, any_pair_cut, beside, cut_excess, drops, excess, excess_of_itself, neurons, tail
 
 BLOCK = 4
 """Rows of a block."""
@@ -53,7 +53,8 @@ class Terms(NamedTuple):
     """Half of the derivative of the risk by the position, for a unit weight."""
     bend: Float[Array, "n lanes"]
     """Its derivative by the position, where the other neurons are concerned."""
-    mean: Float[Array, "n lanes"]
+    drop: Float[Array, "n lanes"]
+    """Of the mean, to that of the next."""
     d_mean: Float[Array, "n lanes"]
 
 
@@ -80,48 +81,56 @@ def hessian(
     eta: Float[Array, " #lanes"],
     jumps: Float[Array, "k #lanes"],
     values: Float[Array, "k+1 #lanes"],
+    ridge: Float[Array, " #lanes"],
     shift: Float[Array, " #lanes"],
-    epsilon: Float[Array, " #lanes"],
+    equal: Bool[Array, "pairs lanes"],
     reach: int | Int[Array, ""],
     space: Workspace,
 ) -> Workspace:
-    r"""$T^T (s D^{-1} + H)\,T$, s the shift, in the first `width(reach) + 1` columns of blocks of the workspace.
+    r"""$T^T (\mathrm{diag}(\rho, s) + H)\,T$ in the first `width(reach) + 1` columns of blocks of the workspace.
+
+    `ridge`, $\rho$, is added for the weights and the bias, `shift`, s, for the positions. Where a neuron is `equal` to
+    the next, $(a_j - a_{j+1})^2$ is added to the quadratic form: it costs nothing where they move alike, and holds what
+    nothing else holds where they do not.
 
     `reach` is K or more, and no more than the workspace is made for.
     """
     m = len(a)
     slots = space.pairs.value.shape[1]
-    eta, epsilon, shift = (beside(x, u) for x in (eta, epsilon, shift))
+    eta, ridge, shift = (beside(x, u) for x in (eta, ridge, shift))
     of, itself = neurons(u, eta), excess_of_itself(u, eta)
     c = plateaus(a, -values[0] if bias is None else bias - values[0])[1:]
-    slope = c * of.d_mean + a * itself.d_one
-    bend = c * of.dd_mean + a * itself.d_one_one
+    slope = c * of.tail.d_mean + a * itself.d_one
+    bend = c * of.tail.dd_mean + a * itself.d_one_one
     for jump, height in zip(jumps, values[1:] - values[:-1], strict=True):
         height = beside(height, u)
-        _, d_mean, dd_mean = tail(beside(jump, u), u, eta)
-        slope, bend = slope - height * d_mean, bend - height * dd_mean
+        beyond = tail(beside(jump, u), u, eta)
+        slope, bend = slope - height * beyond.d_mean, bend - height * beyond.dd_mean
     own = Pairs(itself.value, itself.d_one, itself.d_one, itself.d_one_other)
     pairs = jax.tree.map(lambda table, row: _put(table, _slots(row, slots), 0), space.pairs, own)
     pairs, (slope, bend) = _near(a, u, of, eta, reach, pairs, (slope, bend))
-    weights, slope, bend, d_mean = (_slots(x, slots) for x in (a, slope, bend, of.d_mean))
-    terms = Terms(weights, slope, bend, _slots(of.mean, slots, first=1.0), d_mean)
+    weights, slope, bend, d_mean = (_slots(x, slots) for x in (a, slope, bend, of.tail.d_mean))
+    drop = drops(of.tail, jnp.zeros_like(eta))
+    terms = Terms(weights, slope, bend, pad(drop, 0, slots - 1 - m), d_mean)
 
+    tied = _slots(equal.astype(u.dtype), slots)  # at the plateau between the two
+    tied, tied_after, tied_before = tied[:-1], tied[1:], pad(tied, 1, 0)[:-2]
     slot = np.arange(slots - 1)[:, None]
     absent_u = (slot == 0) | (slot > m)
     absent_c = absent_u if bias is None else slot > m
-    ridge = epsilon * shift
 
     def diagonal():
         uu, uc, _, cc = _coupled(0, pairs, terms)
         uu = uu + (2 * terms.weights * terms.bend)[:-1] + shift
         uc = uc + 2 * (terms.weights * terms.d_mean + terms.slope)[:-1]
-        cc = cc + 2 * (terms.mean[:-1] - terms.mean[1:]) + ridge * np.where(slot == m, 1.0, 2.0)
+        cc = cc + 2 * terms.drop[:-1] + ridge * np.where(slot == m, 1.0, 2.0) + 4 * tied + tied_before + tied_after
         uc = jnp.where(absent_u | absent_c, 0.0, uc)
         return jnp.where(absent_u, 1.0, uu), uc, uc, jnp.where(absent_c, 1.0, cc)
 
     def off_diagonal(o):
         uu, uc, cu, cc = _coupled(o, pairs, terms)
-        cu, cc = cu - jnp.where(o == 1, 2 * terms.slope[1:], 0.0), cc - jnp.where(o == 1, ridge, 0.0)
+        cu = cu - jnp.where(o == 1, 2 * terms.slope[1:], 0.0)
+        cc = cc - jnp.where(o == 1, ridge + 2 * (tied + tied_after), 0.0) + jnp.where(o == 2, tied_after, 0.0)
         present = slot + o <= m
         present_c = present if bias is not None else present & (slot > 0)
         return tuple(
@@ -153,15 +162,11 @@ def hessian(
     return Workspace(pairs, column, blocks)
 
 
-def to_rows(
-    bias: Float[Array, " lanes"] | None, a: Float[Array, "m lanes"], u: Float[Array, "m lanes"]
-) -> Float[Array, "n 4 lanes"]:
-    r"""A right side in the rows of `hessian`: $T^T$ of its part for bias and weights, that for positions."""
-    slots = 2 * (len(a) // 2 + 1)
-    c = jnp.concatenate([jnp.zeros_like(a[:1]) if bias is None else bias[None], a])
-    c = c - jnp.concatenate([a, jnp.zeros_like(a[:1])])
-    c = c if bias is not None else jnp.where(np.arange(len(c))[:, None] == 0, 0.0, c)
-    c = pad(c, 0, slots - len(c))
+def to_rows(c: Float[Array, "k lanes"], u: Float[Array, "m lanes"]) -> Float[Array, "n 4 lanes"]:
+    """A right side in the rows of `hessian`: as `local.Gradient` has them."""
+    m = len(u)
+    slots = 2 * (m // 2 + 1)
+    c = pad(c, m + 1 - len(c), slots - m - 1)
     return jnp.stack([_slots(u, slots), c], axis=1).reshape(slots // 2, BLOCK, -1)
 
 
@@ -243,10 +248,9 @@ def _coupled(o: int | Int[Array, ""], pairs: Pairs, terms: Terms) -> tuple[Float
     )
 
 
-def _slots(x: Float[Array, "m lanes"], slots: int, first: float = 0.0) -> Float[Array, "n lanes"]:
+def _slots(x: Float[Array, "m lanes"], slots: int) -> Float[Array, "n lanes"]:
     """From slot 0, which has no neuron, on."""
-    head = jnp.full_like(x[:1], first)
-    return jnp.concatenate([head, x, jnp.zeros((slots - 1 - len(x), *x.shape[1:]), x.dtype)])
+    return pad(x, 1, slots - 1 - len(x))
 
 
 def _put(table: Float[Array, "k n lanes"], row: Float[Array, "n lanes"], o: int | Int[Array, ""]) -> Array:

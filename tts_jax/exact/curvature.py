@@ -106,8 +106,9 @@ def by_target(
     d_jumps, d_heights = [], []
     heights = [values[0], *(values[1:] - values[:-1])]
     for jump, height in zip([jnp.zeros_like(eta), *jumps], heights, strict=True):
-        value, d_value, dd_value = tail(beside(jump, u), u, beside(eta, u))
-        d_heights.append(-2 * (total(once * value + d_once * d_value + dd_once * dd_value) + bias * (1 - jump)))
+        of = tail(beside(jump, u), u, beside(eta, u))
+        beyond = total(once * of.mean + d_once * of.d_mean + dd_once * of.dd_mean)
+        d_heights.append(-2 * (beyond + bias * (1 - jump)))
         z = (beside(jump, u) - u) * rate
         change = -once * step.value(z) + d_once * step.slope(z) * rate - dd_once * step.curvature(z) * rate**2
         d_jumps.append(-2 * height * (total(change) - bias))
@@ -118,15 +119,15 @@ def by_target(
 def _alone(fixed, left, right, a, u, eta):
     """What each neuron adds by itself."""
     near, level, cross_left, cross_right, products, jumps, values = fixed
-    mean, d_mean, dd_mean = tail(jnp.zeros_like(u), u, eta)
-    found = near.mean * mean + near.d_mean * d_mean + near.dd_mean * dd_mean
+    of = tail(jnp.zeros_like(u), u, eta)
+    found = near.mean * of.mean + near.d_mean * of.d_mean + near.dd_mean * of.dd_mean
     own, d_own, dd_own = _own(u, eta)
-    found = found + 2 * mean * level + 2 * d_mean * (right * cross_right - left * cross_left)
-    found = found + dd_mean * (right - left) * (right + left) * products.uu
+    found = found + 2 * of.mean * level + 2 * of.d_mean * (right * cross_right - left * cross_left)
+    found = found + of.dd_mean * (right - left) * (right + left) * products.uu
     found = found + 2 * own * products.aa + 2 * d_own * a * products.au + dd_own * a**2 * products.uu
     for jump, height in zip(jumps, values[1:] - values[:-1], strict=True):
-        _, d_mean, dd_mean = tail(beside(jump, u), u, eta)
-        found = found - 2 * beside(height, u) * (d_mean * products.au + dd_mean * a * products.uu)
+        of = tail(beside(jump, u), u, eta)
+        found = found - 2 * beside(height, u) * (of.d_mean * products.au + of.dd_mean * a * products.uu)
     return found
 
 
@@ -185,14 +186,13 @@ def _near(a, u, eta, reach, products, moved_a, moved_u) -> _Sums:
         # The excess is homogeneous of degree 1 in the width and the two distances.
         by_eta = (k * e.value - both * bent - from_one * u_one - from_other * u_other) / eta
         if swapped is not None:
-            there = slice_of(padded[1], o, m)
-            shift = [jnp.where(swapped, x - y, 0.0) for x, y in zip(of[1:], there[1:], strict=True)]
+            here, there = of.tail, slice_of(padded[1], o, m).tail
             e = e._replace(
-                value=e.value + shift[0],
-                d_one=e.d_one + jnp.where(swapped, of.d_mean, 0.0),
+                value=e.value + jnp.where(swapped, here.mean - there.mean, 0.0),
+                d_one=e.d_one + jnp.where(swapped, here.d_mean, 0.0),
                 d_other=e.d_other - jnp.where(swapped, there.d_mean, 0.0),
             )
-            bent = bent + jnp.where(swapped, of.dd_mean * products.uu - there.dd_mean * products_other.uu, 0.0)
+            bent = bent + jnp.where(swapped, here.dd_mean * products.uu - there.dd_mean * products_other.uu, 0.0)
             factors = [jnp.where(swapped, x, 0.0) for x in (k, k_one, k_one_one)]
             sums = sums.plus(0, mean=factors[0], d_mean=factors[1], dd_mean=factors[2])
             factors = [jnp.where(swapped, -x, 0.0) for x in (k, k_other, k_other_other)]

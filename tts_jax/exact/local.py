@@ -18,7 +18,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PyTree
 
-from .pairs import Neurons, any_pair_cut, beside, cut_excess, cuts, excess, excess_of_itself, neurons, places, tail
+from .pairs import (
+    Neurons,
+    any_pair_cut,
+    beside,
+    cut_excess,
+    cuts,
+    drops,
+    excess,
+    excess_of_itself,
+    neurons,
+    places,
+    tail,
+)
 
 T = TypeVar("T", bound=PyTree)
 
@@ -27,10 +39,9 @@ CHUNK = 4
 
 
 class Gradient(NamedTuple):
-    """With respect to the bias (None where there is none), the weights and the positions."""
+    """With respect to the `plateaus` (the first of them, the bias, where there is one) and the positions."""
 
-    d_bias: Float[Array, "*lanes"] | None
-    d_a: Float[Array, "m *lanes"]
+    d_c: Float[Array, "n *lanes"]
     d_u: Float[Array, "m *lanes"]
 
 
@@ -68,6 +79,12 @@ def weights_of(c: Float[Array, "n *lanes"]) -> Float[Array, "n-1 *lanes"]:
     return c[1:] - c[:-1]
 
 
+def by_plateaus(d_a: Float[Array, "m *lanes"], d_bias: Float[Array, "*lanes"] | None) -> Float[Array, "n *lanes"]:
+    r"""$T^T d$, a derivative by the plateaus from that by the bias, if there is one, and the weights."""
+    d = d_a if d_bias is None else jnp.concatenate([d_bias[None], d_a])
+    return d - jnp.concatenate([d[1:], jnp.zeros_like(d[:1])])
+
+
 def gradient(
     a: Float[Array, "m *lanes"],
     u: Float[Array, "m *lanes"],
@@ -77,24 +94,23 @@ def gradient(
     values: Float[Array, "k+1 *#lanes"],
     reach: int | Int[Array, ""],
 ) -> Gradient:
-    r"""$\nabla R$, where `reach` is K or more.
+    r"""$\nabla R$, where `reach` is K or more; by the plateaus, where a small gap of two neurons costs no accuracy.
 
     Forward-mode derivatives are exact, and for a Python integer as `reach` reverse-mode ones too.
     """
     eta = beside(eta, u)
     of, itself = neurons(u, eta), excess_of_itself(u, eta)
     c = plateaus(a, -values[0] if bias is None else bias - values[0])
-    after = cumulate(a * of.mean, reverse=True)
-    d_bias = c[0] + after[0]
-    d_a = c[1:] * of.mean + after - a * of.mean + a * itself.value
-    d_u = c[1:] * of.d_mean + a * itself.d_one
+    d_c = c * drops(of.tail, jnp.zeros_like(eta))
+    d_a, d_u = a * itself.value, c[1:] * of.tail.d_mean + a * itself.d_one
     for jump, height in zip(jumps, values[1:] - values[:-1], strict=True):
-        d_bias, height = d_bias - height * (1 - jump), beside(height, u)
-        mean, d_mean, _ = tail(beside(jump, u), u, eta)
-        d_a, d_u = d_a - height * mean, d_u - height * d_mean
+        jump, height = beside(jump, u), beside(height, u)
+        beyond = tail(jump, u, eta)
+        d_c, d_u = d_c - height * drops(beyond, jump), d_u - height * beyond.d_mean
     for part_a, part_u in (_near(a, of, eta, reach), _cut(a, u, eta, reach)):
         d_a, d_u = d_a + part_a, d_u + part_u
-    return Gradient(None if bias is None else 2 * d_bias, 2 * d_a, 2 * a * d_u)
+    d_c = d_c + by_plateaus(d_a, jnp.zeros_like(d_a[0]))
+    return Gradient(2 * (d_c[1:] if bias is None else d_c), 2 * a * d_u)
 
 
 def _near(

@@ -14,16 +14,32 @@ from . import step
 from .overlaps import AtEdge, PairIntegral, inner_overlap, outer_overlap
 
 
+class Tail(NamedTuple):
+    r"""$\int_v^1 \sigma((x-u)/\eta)\,dx$ as `1 - reached + edge`, and its first two derivatives by u.
+
+    So parted, differences of close neurons keep their relative accuracy: see `drops`.
+    """
+
+    reached: Float[Array, "m *lanes"]
+    """The position, or the end of [v, 1] that it lies beyond."""
+    edge: Float[Array, "m *lanes"]
+    """What windows have that v or 1 cuts."""
+    d_mean: Float[Array, "m *lanes"]
+    dd_mean: Float[Array, "m *lanes"]
+
+    @property
+    def mean(self) -> Float[Array, "m *lanes"]:
+        return 1 - self.reached + self.edge
+
+
 class Neurons(NamedTuple):
-    """The places of neurons, and S with its first two derivatives.
+    """The places of neurons, and S.
 
     The place is the position; but those that do not reach [0, 1] stand `2 eta` apart, so that none is near another.
     """
 
     place: Float[Array, "m *lanes"]
-    mean: Float[Array, "m *lanes"]
-    d_mean: Float[Array, "m *lanes"]
-    dd_mean: Float[Array, "m *lanes"]
+    tail: Tail
 
 
 class Excess(NamedTuple):
@@ -61,7 +77,7 @@ def beside(x: Float[Array, "*#lanes"], like: Float[Array, "..."]) -> Float[Array
 
 
 def neurons(u: Float[Array, "m *lanes"], eta: Float[Array, "..."]) -> Neurons:
-    return Neurons(places(u, eta), *tail(jnp.zeros_like(eta), u, eta))
+    return Neurons(places(u, eta), tail(jnp.zeros_like(eta), u, eta))
 
 
 def places(u: Float[Array, "m *lanes"], eta: Float[Array, "..."]) -> Float[Array, "m *lanes"]:
@@ -70,17 +86,25 @@ def places(u: Float[Array, "m *lanes"], eta: Float[Array, "..."]) -> Float[Array
     return jnp.where(left, 2 * eta * (index - len(u)), jnp.where(right, 1 + 2 * eta * (index + 1), u))
 
 
-def tail(
-    start: Float[Array, "..."], u: Float[Array, "..."], eta: Float[Array, "..."]
-) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
-    r"""$\int_v^1 \sigma((x-u)/\eta)\,dx$ for `start` v, and its first two derivatives by u."""
+def tail(start: Float[Array, "..."], u: Float[Array, "..."], eta: Float[Array, "..."]) -> Tail:
+    """For `start` v."""
     rate = 1 / eta
     upper, lower = (1 - u) * rate, (start - u) * rate
-    return (
-        eta * (step.antiderivative(upper) - step.antiderivative(lower)),
+    return Tail(
+        jnp.where(upper <= 0, 1.0, jnp.where(lower <= 0, u, start)),
+        eta * (step.half_window(upper) ** 4 - step.half_window(lower) ** 4),
         step.value(lower) - step.value(upper),
         (step.slope(upper) - step.slope(lower)) * rate,
     )
+
+
+def drops(of: Tail, start: Float[Array, "..."]) -> Float[Array, "n *lanes"]:
+    """By how much the integral over [v, 1] of each neuron is above that of the next; before the first there is 1, after
+    the last 0."""
+    nothing = jnp.zeros_like(of.edge[:1])
+    reached = jnp.concatenate([nothing + start, of.reached, nothing + 1])
+    edge = jnp.concatenate([nothing, of.edge, nothing])
+    return (reached[1:] - reached[:-1]) - (edge[1:] - edge[:-1])
 
 
 def excess(one: Neurons, other: Neurons, eta: Float[Array, "..."]) -> Excess:
@@ -90,12 +114,13 @@ def excess(one: Neurons, other: Neurons, eta: Float[Array, "..."]) -> Excess:
     swapped = distance < 0
     near = inner_overlap(jnp.where(swapped, -distance, distance))
     return Excess(
-        jnp.where(swapped, one.mean - other.mean, 0.0) - eta * near.value,
-        jnp.where(swapped, one.d_mean - near.d_high, -near.d_low),
-        jnp.where(swapped, -near.d_low - other.d_mean, -near.d_high),
-        jnp.where(swapped, one.dd_mean, 0.0) - near.d_low_low * rate,
+        jnp.where(swapped, (other.tail.reached - one.tail.reached) + (one.tail.edge - other.tail.edge), 0.0)
+        - eta * near.value,
+        jnp.where(swapped, one.tail.d_mean - near.d_high, -near.d_low),
+        jnp.where(swapped, -near.d_low - other.tail.d_mean, -near.d_high),
+        jnp.where(swapped, one.tail.dd_mean, 0.0) - near.d_low_low * rate,
         -near.d_high_low * rate,
-        -jnp.where(swapped, other.dd_mean, 0.0) - near.d_low_low * rate,
+        -jnp.where(swapped, other.tail.dd_mean, 0.0) - near.d_low_low * rate,
     )
 
 

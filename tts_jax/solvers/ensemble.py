@@ -1,7 +1,7 @@
 r"""Many stiff initial value problems side by side, each with steps of its own.
 
-All runs solve one autonomous equation $y' = f(y)$ by `Rodas5P`, with their own parameters, starts and save times. They
-lie along the last axis of every array, so that each instruction treats several of them, and a step has no call to
+All runs solve one autonomous equation $M y' = f(y)$ by `Rodas5P`, with their own parameters, starts and save times.
+They lie along the last axis of every array, so that each instruction treats several of them, and a step has no call to
 another library. A run that ends gives its lane to the next that waits; one that fails ends alone.
 """
 
@@ -26,7 +26,12 @@ class AbstractSideBySide(eqx.Module):
     """The equation of all runs. Every array has the runs as its last axis, of one entry where they agree."""
 
     @abc.abstractmethod
-    def velocity(self, y: Float[Array, "n lanes"], args: PyTree) -> Float[Array, "n lanes"]: ...
+    def velocity(self, y: Float[Array, "n lanes"], args: PyTree) -> Float[Array, "n lanes"]:
+        """f."""
+
+    def mass(self, x: Float[Array, "n lanes"], args: PyTree) -> Float[Array, "n lanes"]:
+        """$M x$. Rows of M that are 0 are constraints, which the start must meet and f's derivative must resolve."""
+        return x
 
     @abc.abstractmethod
     def workspace(self, y: Float[Array, "n lanes"]) -> PyTree:
@@ -34,7 +39,7 @@ class AbstractSideBySide(eqx.Module):
 
     @abc.abstractmethod
     def factor(self, y: Float[Array, "n lanes"], args: PyTree, shift: Float[Array, " lanes"], space: PyTree) -> PyTree:
-        """What `solve` needs of $s - \\partial f/\\partial y$, in the structure of the workspace."""
+        """What `solve` needs of $s M - \\partial f/\\partial y$, in the structure of the workspace."""
 
     @abc.abstractmethod
     def solve(self, factors: PyTree, args: PyTree, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
@@ -396,7 +401,7 @@ def step(
     def stage(carry, row):
         stages, point, push = carry
         i, a, c = row
-        u = equation.solve(factors, args, equation.velocity(point, args) + rate[None] * push)
+        u = equation.solve(factors, args, equation.velocity(point, args) + rate[None] * equation.mass(push, args))
         stages = jax.lax.dynamic_update_index_in_dim(stages, u, i, 0)
         # For the next stage: handed on, these sums are not taken again by each of their readers.
         return (stages, y + combine(a, stages), combine(c, stages)), None

@@ -52,7 +52,8 @@ class Stages(NamedTuple):
 
 
 class AbstractReversible(AbstractSideBySide):
-    """An equation that knows the transposes of what it does."""
+    """An equation that knows the transposes of what it does; written as $y' = f(y)$, with $M^{-1} f$ for f where it has
+    a `mass`."""
 
     @abc.abstractmethod
     def solve_transposed(self, factors: PyTree, args: PyTree, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:

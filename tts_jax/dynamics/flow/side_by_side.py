@@ -51,9 +51,7 @@ def solve_in_parts(
         make = eqx.Partial(FlowEquation.initial_value_problem, equation, solver)
         return integrate_in_parts(make, slow_times, integration, look)
     inputs = _Inputs.of(equation, setting, integration, slow_times)
-    first = max(1, FIRST // len(inputs.y0))
-    equations, start = _begin(inputs, integration.max_steps)
-    return _end(in_parts(partial(_go_on, equations), start, first, slow_times[-1], look))
+    return _solution(look_on(_alone(inputs, integration.max_steps), look))
 
 
 def _solution(found: ensemble.Solutions) -> Solution:
@@ -81,7 +79,8 @@ class _Inputs(NamedTuple):
         return cls(y0, setting, slow_times, integration.tolerances(y0.dtype, closed_form=True))
 
     def arguments(self, max_steps: int) -> local.Arguments:
-        return local.arguments(self.y0, self.setting, self.slow_times, self.tolerances, max_steps)
+        first_step = 1e-2 * self.setting.epsilon
+        return local.arguments(self.y0, self.setting, self.slow_times, first_step, self.tolerances, max_steps)
 
 
 @eqx.filter_custom_vjp
@@ -132,9 +131,20 @@ def _together(run: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @eqx.filter_jit
-def _begin(inputs: _Inputs, max_steps: int) -> tuple[list[local.LocalFlow], ensemble.Part]:
-    arguments = jax.tree.map(lambda leaf: leaf[..., None], inputs).arguments(max_steps)
-    return arguments.equations, ensemble.begin(*arguments)
+def _alone(inputs: _Inputs, max_steps: int) -> local.Arguments:
+    return jax.tree.map(lambda leaf: leaf[..., None], inputs).arguments(max_steps)
+
+
+def look_on(arguments: local.Arguments, look: Look) -> ensemble.Solutions:
+    """Solves for one run from the host, without an axis for it."""
+    first = max(1, FIRST // len(arguments.y0))
+    part = in_parts(partial(_go_on, arguments.equations), _begin(arguments), first, arguments.times[-1, 0], look)
+    return _end(part)
+
+
+@eqx.filter_jit
+def _begin(arguments: local.Arguments) -> ensemble.Part:
+    return ensemble.begin(*arguments)
 
 
 @eqx.filter_jit
@@ -146,5 +156,5 @@ def _go_on(
 
 
 @eqx.filter_jit
-def _end(part: ensemble.Part) -> Solution:
-    return _solution(jax.tree.map(lambda leaf: leaf[..., 0], ensemble.end(part)))
+def _end(part: ensemble.Part) -> ensemble.Solutions:
+    return jax.tree.map(lambda leaf: leaf[..., 0], ensemble.end(part))
