@@ -69,9 +69,9 @@ def simulate(
 
     Raises `ValueError`, before any long work, for save times that decrease, are negative or too early, for a trajectory
     that failed or is of many runs (`jax.vmap(lambda run: simulate(dynamics, run, ...))(runs)` takes each), for a model
-    that the problem or the dynamics cannot treat or that has complex leaves, for a missing `key`, and for a
-    `checkpoint` of another configuration, or without a save that is asked for. A numerical failure raises nothing: see
-    `Trajectory.status`.
+    that the problem or the dynamics cannot treat or that has complex or infinite leaves or NaN, for a missing `key`,
+    and for a `checkpoint` of another configuration, or without a save that is asked for. A numerical failure raises
+    nothing: see `Trajectory.status`. Outside of `jit` and `vmap` a warning says which run failed, how, and what to do.
     """
     if not isinstance(dynamics, AbstractDynamics):
         raise ValueError(f"simulate needs a dynamics, got {checks.called(dynamics)}: pass e.g. GradientFlow(1e-3)")
@@ -117,7 +117,10 @@ def simulate(
         trajectory = dynamics.run(Task(model, problem, times, begin, key, samples, look, checkpoint))
     trajectory = dataclasses.replace(trajectory, slow_time=times)
     known = checks.concrete((begin.slow_time, before)) is not None and checks.concrete(times) is not None
-    return trajectory if known else _in_order(trajectory, begin.slow_time, before)
+    if not known:
+        trajectory = _in_order(trajectory, begin.slow_time, before)
+    _warn_of_failure(name, trajectory)
+    return trajectory
 
 
 def _begin(run: Trajectory, times: Float[Array, " t"]) -> Begin:
@@ -125,7 +128,7 @@ def _begin(run: Trajectory, times: Float[Array, " t"]) -> Begin:
     refuse_many_runs(run, "use jax.vmap(lambda run: simulate(dynamics, run, problem, slow_times))(runs)")
     status = checks.concrete(run.status)
     if status is not None and status != Status.SUCCESSFUL:
-        how = Status(int(status)).name.lower().replace("_", " ")
+        how = Status(int(status)).label
         raise ValueError(f"a run that failed cannot go on, got one with status {how}: start from a model of it, at(k)")
     last = run.slow_time[-1]
     known = checks.concrete(last), checks.concrete(times)
@@ -149,8 +152,21 @@ def _in_order(trajectory: Trajectory, begin: Float[Array, ""], before: Int[Array
     return dataclasses.replace(trajectory, model=model, risk=risk, status=status)
 
 
+MENDS = {
+    Status.MAX_STEPS: "raise max_steps, or max_events of the limit",
+    Status.SOLVER_FAILED: "give another solver, or larger rtol and atol",
+    Status.DIVERGED: "take smaller steps, e.g. a smaller step_size of SGD or more save times of a solver without rtol",
+}
+
+
+def _warn_of_failure(name: str, trajectory: Trajectory) -> None:
+    known = checks.concrete(trajectory.status)
+    if known is not None and known != Status.SUCCESSFUL:
+        _say_once(f"{name} did not end well, {trajectory!r}: {MENDS[Status(int(known))]}")
+
+
 def _check_leaves(model: PyTree) -> None:
-    """Refuses complex leaves, and says which ones look as if they trained but do not."""
+    """Refuses leaves that are complex or not finite, and says which ones look as if they trained but do not."""
     trains = jax.tree.leaves(trainable(model))
     for (path, leaf), moves in zip(jax.tree_util.tree_leaves_with_path(model), trains, strict=True):
         name = f"{type(model).__name__}{jax.tree_util.keystr(path)}"
@@ -158,6 +174,8 @@ def _check_leaves(model: PyTree) -> None:
             raise ValueError(
                 f"only real leaves train, got {leaf.dtype} in {name}: keep real and imaginary part as two leaves"
             )
+        if moves:
+            checks.finite(f"the start, {name},", leaf)
         if isinstance(leaf, jax.Array | np.generic) and jnp.issubdtype(leaf.dtype, np.signedinteger):
             _say_once(
                 f"{name} does not train, as its type is {leaf.dtype}: convert it with jnp.asarray(..., float), or "

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from . import _checks as checks
 from .networks import ShallowNetwork, trainable
@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BEYOND_SENSE = 1e6
+"""A run has diverged where its risk is so many times that of what has learned nothing."""
+NEARLY_ZERO = 1e-8
+"""At zero itself a model may have no derivative."""
+
 
 class Status(enum.IntEnum):
-    """How a run ended. A failed run keeps what it had computed; its later saves are NaN."""
+    """How a run ended. A failed run keeps what it had computed; saves that it did not reach are NaN."""
 
     SUCCESSFUL = 0
     MAX_STEPS = 1
@@ -30,7 +35,14 @@ class Status(enum.IntEnum):
     SOLVER_FAILED = 2
     """The solver could not meet its tolerance, however small the step."""
     DIVERGED = 3
-    """The state, or the risk, became infinite or NaN."""
+    """The state or the risk became infinite or NaN, or the start was; or the risk grew beyond any sense: to more
+    than a million times the risk of the start, or that of the model with all its trainable leaves at zero if that is
+    larger, plus the square of the `noise` of the labels. That depends on no unit, and where it is zero on nothing."""
+
+    @property
+    def label(self) -> str:
+        """In words, as pictures and tables show it."""
+        return self.name.lower().replace("_", " ")
 
 
 class Stats(eqx.Module):
@@ -79,7 +91,7 @@ class Trajectory(eqx.Module):
         known = checks.concrete(self.status)
         if known is None or checks.concrete((self.slow_time, self.risk)) is None:
             return super().__repr__()
-        ends = {status.name.lower().replace("_", " "): int((known == status).sum()) for status in Status}
+        ends = {status.label: int((known == status).sum()) for status in Status}
         if known.ndim:
             counts = ", ".join(f"{n:,} {name}" for name, n in ends.items() if n)
             return f"Trajectory({known.size:,} runs: {counts})"
@@ -239,9 +251,19 @@ def over_time(measure: Callable[[PyTree], T], model: PyTree) -> T:
 
 @eqx.filter_jit
 def risk_and_status(
-    problem: AbstractProblem, model: PyTree, status: Int[Array, ""]
+    problem: AbstractProblem, start: PyTree, model: PyTree, status: Int[Array, ""]
 ) -> tuple[Float[Array, " t"], Int[Array, ""]]:
-    """The risk at each time; a run that ended well but with a risk that is not finite has diverged."""
-    risk = over_time(problem.risk, model)
-    diverged = (status == Status.SUCCESSFUL) & ~jnp.all(jnp.isfinite(risk))
-    return risk, jnp.where(diverged, jnp.asarray(Status.DIVERGED, status.dtype), status)
+    """The risk of the saved model at each time, and how the run ended: whether it has diverged is decided here."""
+    begin = jax.lax.stop_gradient(eqx.filter(start, trainable(start)))
+    saved, fixed = eqx.partition(model, trainable(model))
+    # Beside the saves, so that the risk is compiled once.
+    rows = jax.tree.map(lambda leaf, many: jnp.concatenate([NEARLY_ZERO * leaf[None], leaf[None], many]), begin, saved)
+    risk = over_time(problem.risk, eqx.combine(rows, fixed))
+    large = BEYOND_SENSE * (jnp.fmax(risk[0], risk[1]) + problem.label_noise.astype(risk.dtype) ** 2)
+    sensible = jnp.isfinite(risk[2:]) & ((risk[2:] <= large) | (large == 0))
+    diverged = (status == Status.SUCCESSFUL) & ~jnp.all(sensible) | ~is_finite(begin)
+    return risk[2:], jnp.where(diverged, jnp.asarray(Status.DIVERGED, status.dtype), status)
+
+
+def is_finite(leaves: PyTree) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(leaves)]))

@@ -3,8 +3,9 @@
 import argparse
 import io
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 from typing_extensions import override
@@ -29,10 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cache()
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_in_one_line
+            return options.command(options)
     except KeyboardInterrupt:
         print("tts-jax: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _show_in_one_line(message: Warning | str, *where: Any, **options: Any) -> None:
+    print(f"tts-jax: {message}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

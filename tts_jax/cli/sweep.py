@@ -18,8 +18,8 @@ from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, TwoTime
 from ..problems import Regression
 from ..sweeps import load, sweep
 from ..sweeps.grid import Grid, uniform_start
+from ..sweeps.results import endings
 from ..targets import PiecewiseConstant
-from ..trajectory import Status
 from .console import refuse
 
 FAILED = 1
@@ -86,7 +86,7 @@ def _sweep(options: argparse.Namespace) -> int:
         print(f"tts-jax: {error.strerror or error}", file=sys.stderr)
         return FAILED
     screen = console()
-    screen.print(_causes(dataset), soft_wrap=True)
+    screen.print(endings(dataset.status), soft_wrap=True)
     screen.print(f"{store}: see `tts-jax show {store}`, `tts-jax plot {store}`", soft_wrap=True)
     return 0
 
@@ -205,7 +205,7 @@ def _show(options: argparse.Namespace) -> int:
     for cell in _cells(dataset, dims):
         known = cell.status.values >= 0
         failed = int((cell.status.values > 0).sum())
-        final, steps = cell.risk.isel(slow_time=-1).values[known], cell.steps.values[known]
+        final, steps = cell.risk.isel(slow_time=-1).values[cell.status.values == 0], cell.steps.values[known]
         share = f"{cell.converged.values[known].mean():.3f}" if known.any() and "converged" in cell else "-"
         numbers = (
             (f"{np.nanmedian(final):.4g}", f"{steps.mean():,.0f}", f"{steps.max() / max(steps.mean(), 1e-9):.2f}")
@@ -215,7 +215,7 @@ def _show(options: argparse.Namespace) -> int:
         labels = [str(cell[dim].item()) for dim in dims]
         table.add_row(*labels, str(int(known.sum())), str(failed), share, *numbers)
     screen.print(table)
-    screen.print(_causes(dataset), soft_wrap=True)
+    screen.print(endings(dataset.status), soft_wrap=True)
     return 0
 
 
@@ -245,10 +245,3 @@ def _load(path: str) -> Any:
 def _cells(dataset: Any, dims: list[str]) -> Iterator[Any]:
     for place in np.ndindex(*(dataset.sizes[dim] for dim in dims)):
         yield dataset.isel(dict(zip(dims, place, strict=True)))
-
-
-def _causes(dataset: Any) -> str:
-    """How many runs ended in which way."""
-    counts = {status.name.lower().replace("_", " "): int((dataset.status == status).sum()) for status in Status}
-    counts["missing"] = int((dataset.status < 0).sum())
-    return f"{dataset.status.size:,} runs: " + ", ".join(f"{n:,} {name}" for name, n in counts.items() if n)

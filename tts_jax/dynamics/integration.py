@@ -238,12 +238,13 @@ def _by_diffrax(
     adjoint: diffrax.AbstractAdjoint,
     event: diffrax.Event | None,
 ) -> diffrax.Solution:
+    end = jnp.where(jnp.all(jnp.isfinite(problem.y0)), slow_times[-1], 0.0)  # what starts from NaN ends there
     adaptive = isinstance(problem.solver, diffrax.AbstractAdaptiveSolver)
     return diffrax.diffeqsolve(
         diffrax.ODETerm(problem.vector_field),
         problem.solver,
         t0=jnp.zeros_like(slow_times[0]),
-        t1=slow_times[-1],
+        t1=end,
         dt0=None,
         y0=problem.y0,
         args=problem.args,

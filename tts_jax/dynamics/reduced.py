@@ -23,7 +23,7 @@ from ..problems import AbstractProblem, Structure
 from ..problems.base import risk_gradient
 from ..solvers import DenseJacobian, Rodas5P, ensemble
 from ..solvers.ensemble import Solutions
-from ..trajectory import Stats, Trajectory, risk_and_status
+from ..trajectory import Stats, Trajectory, is_finite, risk_and_status
 from .base import AbstractDynamics, Task
 from .flow import local
 from .flow.side_by_side import look_on
@@ -115,6 +115,12 @@ class _Inputs(NamedTuple):
     structure: Structure
     slow_times: Float[Array, " t"]
 
+    @property
+    def start(self) -> Float[Array, " m"]:
+        """The positions; NaN where anything of the model is."""
+        finite = is_finite(eqx.filter(self.model, trainable(self.model)))
+        return jnp.where(finite, self.model.vectors[1], jnp.nan)
+
 
 def _found(inputs: _Inputs, look: Look) -> tuple[str, Solutions]:
     """In words how, and what."""
@@ -154,7 +160,7 @@ class _Leaves(NamedTuple):
 
 def _leaves(inputs: _Inputs) -> _Leaves:
     """Of one run."""
-    _, u = inputs.model.vectors
+    u = inputs.start
     tolerances = inputs.flow.integration.tolerances(u.dtype, closed_form=True)
     first_step = jnp.full_like(inputs.slow_times[0], FIRST_STEP)
     leaves = u, _setting(inputs), inputs.slow_times, first_step, tolerances
@@ -245,7 +251,7 @@ def _equation(inputs: _Inputs) -> InitialValueProblem:
 
     return InitialValueProblem(
         vector_field=velocity,
-        y0=model.vectors[1],
+        y0=inputs.start,
         args=(flow.ridge, model, problem),
         solver=Rodas5P(
             DenseJacobian(None if hessian is None else partial(eliminate, hessian=hessian)), autonomous=True
@@ -278,7 +284,7 @@ def _trajectory(inputs: _Inputs, how_and_what: tuple[str, Solutions]) -> Traject
     outer, _ = model.vectors
     fits = jax.vmap(lambda y: eqx.filter(model.with_vectors(y[: len(outer)], y[len(outer) :]), trains))(found.saved)
     stacked = eqx.combine(fits, eqx.filter(model, trains, inverse=True))
-    risk, status = risk_and_status(problem, stacked, found.status)
+    risk, status = risk_and_status(problem, model, stacked, found.status)
     stats = Stats(method, found.steps, found.rejected, found.steps + found.rejected)
     return Trajectory(
         slow_time=slow_times, fast_time=None, step=None, model=stacked, risk=risk, status=status, stats=stats

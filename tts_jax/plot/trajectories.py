@@ -200,7 +200,7 @@ def _value_limits(
 
 def _legend_label(label: str, trajectory: Trajectory) -> str:
     status = Status(int(trajectory.status))
-    return label if status == Status.SUCCESSFUL else f"{label} ({status.name.lower().replace('_', ' ')})"
+    return label if status == Status.SUCCESSFUL else f"{label} ({status.label})"
 
 
 def _time_label(time: float) -> str:

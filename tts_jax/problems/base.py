@@ -41,6 +41,11 @@ class AbstractProblem(eqx.Module):
     def structure(self, model: PyTree) -> Structure:
         """What is known in closed form about a model that has passed `check`; depends on types and shapes alone."""
 
+    @property
+    def label_noise(self) -> Float[Array, ""]:
+        """How large the noise of the labels is, which the risk leaves out."""
+        return jnp.zeros((), float)
+
     def gradient(self, model: PyTree) -> PyTree:
         """The gradient of the risk, with the structure of `model`; None for a leaf that does not train."""
         self.check(model)

@@ -52,6 +52,11 @@ class GaussianRegression(AbstractProblem):
         w = jnp.concatenate([model.directions, self.teacher.directions])
         return a @ _pairs(model.activation, w, w) @ a
 
+    @property
+    @override
+    def label_noise(self) -> Float[Array, ""]:
+        return self.noise
+
     @override
     def check(self, model: PyTree) -> None:
         expected, inputs = type(self.teacher.activation), self.teacher.directions.shape[-1]

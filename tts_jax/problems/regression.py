@@ -67,6 +67,11 @@ class Regression(AbstractProblem):
         self.check(model)
         return additive.risk(model, self.components)
 
+    @property
+    @override
+    def label_noise(self) -> Float[Array, ""]:
+        return self.noise
+
     @override
     def check(self, model: PyTree) -> None:
         if not isinstance(model, ShallowNetwork):

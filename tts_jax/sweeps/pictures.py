@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..plot.style import OTHERS, STYLE, WIDTH
+from ..trajectory import Status
 
 if TYPE_CHECKING:
     import xarray
@@ -22,25 +23,30 @@ def risks_of(dataset: "xarray.Dataset") -> Figure:
     """The median error over seeds against slow time, with a band from the first to the third quartile.
 
     One line for each value of the first numerical axis (of at most 8), over all values of the other numerical axes
-    together; a panel for each dynamics and target. Where there is no numerical axis the lines are the dynamics.
+    together; a panel for each dynamics and target. Where there is no numerical axis the lines are the dynamics. The
+    legend counts runs that failed, which are left out.
     """
     dims = [dim for dim in dataset.status.dims if dim != "seed"]
     axis = next((dim for dim in dims if dim not in NAMED), dims[0] if dims else None)
     chosen = [None] if axis is None else np.linspace(0, dataset.sizes[axis] - 1, MOST_LINES).round().astype(int)
     colours = [style["color"] for style in (*OTHERS, *OTHERS)]
     with rc_context(STYLE):
-        figure, panels = _panels(dataset.risk, [dim for dim in dims if dim in NAMED and dim != axis])
+        well = dataset.risk.where(dataset.status == Status.SUCCESSFUL)
+        figure, panels = _panels(well, [dim for dim in dims if dim in NAMED and dim != axis])
         for axes, risk in panels:
             for k, index in enumerate(dict.fromkeys(chosen)):
-                part = risk if index is None else risk.isel({axis: index})
+                at = {} if index is None else {axis: index}
+                part, ends = risk.isel(at), dataset.status.isel(at)
                 rows = part.values.reshape(-1, part.sizes["slow_time"])
+                name = "all runs" if index is None else f"{axis} = {_label(dataset[axis].values[index])}"
+                failed = int((ends > Status.SUCCESSFUL).sum())
+                label = f"{name} ({failed:,} of {ends.size:,} failed)" if failed else name
+                dash = "-" if k < len(OTHERS) else "--"
                 known = rows[np.isfinite(rows).all(1)]
-                if not len(known):
-                    continue
-                low, middle, high = np.quantile(known, [0.25, 0.5, 0.75], axis=0)
-                label = None if index is None else f"{axis} = {_label(dataset[axis].values[index])}"
-                line = "-" if k < len(OTHERS) else "--"
-                axes.plot(dataset.slow_time, middle, color=colours[k], linestyle=line, label=label)
+                low, middle, high = np.quantile(known, [0.25, 0.5, 0.75], axis=0) if len(known) else [rows[0]] * 3
+                axes.plot(
+                    dataset.slow_time, middle, color=colours[k], linestyle=dash, label=label if at or failed else None
+                )
                 axes.fill_between(dataset.slow_time, low, high, color=colours[k], alpha=0.15, linewidth=0)
             axes.set(xlabel="slow time τ", yscale="log")
             _label_rows(axes, r"error $\int_0^1 (f - f^*)^2\,dx$")

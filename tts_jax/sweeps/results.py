@@ -170,6 +170,13 @@ class Memory(Results):
         )
 
 
+def endings(status: Any) -> str:
+    """How many runs ended in which way."""
+    known = np.asarray(status)
+    counts = {end.label: int((known == end).sum()) for end in Status} | {"missing": int((known == MISSING).sum())}
+    return f"{known.size:,} runs: " + ", ".join(f"{n:,} {name}" for name, n in counts.items() if n)
+
+
 def _names() -> list[str]:
     return [status.name.lower() for status in Status]
 

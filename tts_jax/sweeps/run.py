@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ from .._workers import workers
 from ..dynamics import AbstractDynamics
 from ..networks import ShallowNetwork
 from ..problems import AbstractProblem
+from ..trajectory import Status
 from .grid import Chunk, Grid, Start, uniform_start
 from .launch import Launch, launches_of, mesh_of
-from .results import Layout, Memory, Results
+from .results import Layout, Memory, Results, endings
 from .starts import Starts
-from .store import Store, load
+from .store import Store
 
 if TYPE_CHECKING:
     import xarray
@@ -75,8 +77,8 @@ def sweep(
     Where `jax.distributed.initialize()` has been called, each process computes its share into the common `store` and
     returns what is there when it is done.
 
-    A run that fails shows in its `status`, and changes no other. Ctrl-C ends the sweep at once, with all finished
-    chunks in the store; what is being computed is lost.
+    A run that fails shows in its `status`, and changes no other; a warning counts those that did. Ctrl-C ends the sweep
+    at once, with all finished chunks in the store; what is being computed is lost.
 
     Raises `ValueError`, before any long work, for an axis that cannot be swept, for a store of another configuration
     (with the difference), and for a place that cannot be written to; `OSError` where writing fails later, e.g. on a
@@ -102,7 +104,10 @@ def sweep(
     with watching(progress, "runs") as look:
         counter = Counter(look, total, total - sum(chunk.runs for chunk in todo))
         _compute(todo, layout, results, devices or jax.local_devices(), counter)
-    return results.dataset() if store is None else load(store)
+    dataset = results.dataset()
+    if (dataset.status > Status.SUCCESSFUL).any():
+        warnings.warn(f"not every run ended well ({endings(dataset.status)}): see status in the dataset", stacklevel=2)
+    return dataset
 
 
 def _compute(

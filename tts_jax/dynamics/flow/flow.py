@@ -109,9 +109,10 @@ _solve = eqx.filter_jit(solve)
 
 @eqx.filter_jit
 def _trajectory(equation: FlowEquation, solution: Solution, slow_times: Float[Array, " t"], begin: Begin) -> Trajectory:
-    epsilon = slowest(equation.epsilons)
-    stacked = equation.groups.over_time(jax.vmap(equation.unravel)(solution.states))
-    risk, status = risk_and_status(equation.problem, stacked, solution.status)
+    epsilon, groups = slowest(equation.epsilons), equation.groups
+    stacked = groups.over_time(jax.vmap(equation.unravel)(solution.states))
+    start = eqx.combine(groups.moving, groups.fixed)
+    risk, status = risk_and_status(equation.problem, start, stacked, solution.status)
     return Trajectory(
         slow_time=slow_times,
         fast_time=slow_times / epsilon + begin.shift(begin.fast_time, begin.slow_time / epsilon),

@@ -201,8 +201,9 @@ def _trajectory(
 ) -> Trajectory:
     run = engine(model.positions[:, 0], target, slow_times, max_events=max_events)
     bias, weights = jax.vmap(best_fit, (0, None))(run.positions, target)
+    start = ShallowNetwork(model.weights, model.positions, model.bias, Heaviside())
     network = ShallowNetwork(weights[..., None], run.positions[..., None], bias, Heaviside())
-    risk, status = risk_and_status(problem, network, run.status)
+    risk, status = risk_and_status(problem, start, network, run.status)
     return Trajectory(
         slow_time=slow_times,
         fast_time=None,

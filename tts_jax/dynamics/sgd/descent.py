@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..._fingerprint import MadeFrom
 from ...problems import AbstractProblem, SampleGradient, Structure
 from ...problems.base import risk_gradient
+from ...trajectory import is_finite
 from ..base import two_timescale
 from ..optimizer import Optimizer
 from .stream import AbstractStream
@@ -109,7 +110,3 @@ class Descent(eqx.Module):
         return eqxi.while_loop(
             goes_on, body, start, kind="checkpointed", checkpoints=self.adjoint.checkpoints or checkpoints
         )
-
-
-def is_finite(params: PyTree) -> Bool[Array, ""]:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))

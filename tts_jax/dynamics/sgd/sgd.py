@@ -14,11 +14,11 @@ from typing_extensions import override
 from ... import _checks as checks
 from ..._fingerprint import MadeFrom
 from ..._platform import alone
-from ...trajectory import Stats, Status, Trajectory, risk_and_status
+from ...trajectory import Stats, Status, Trajectory, is_finite, risk_and_status
 from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
 from ..optimizer import Optimizer, checked, refuse_what_needs_more
 from . import kernel, lanes, stretches
-from .descent import Descent, State, is_finite
+from .descent import Descent, State
 from .stream import AbstractStream, Epochs, Exact, Fresh, Replay
 
 
@@ -64,7 +64,8 @@ class SGD(AbstractDynamics):
     for reverse mode, with a memory that does not grow with the number of steps; `diffrax.ForwardMode()` is for
     forward mode.
 
-    A run whose state becomes infinite or NaN stops there with `Status.DIVERGED`.
+    A run whose state becomes infinite or NaN stops there with `Status.DIVERGED`. One whose risk has grown beyond any
+    sense, as under a `step_size` that is too large, goes on and has that status too.
 
     Raises `ValueError` for an `epsilon` or `step_size` that is not positive or does not fit `slow`, for what is no
     optimiser of Optax or needs the value of the loss, and in `simulate` where neither `key` nor `samples` is given,
@@ -147,7 +148,7 @@ class SGD(AbstractDynamics):
             saved, end = _save_at(descent, start, first, steps)
         stacked = groups.over_time(saved)
         status = jnp.where(is_finite(end.params), Status.SUCCESSFUL, Status.DIVERGED)
-        risk, status = risk_and_status(task.problem, stacked, status)
+        risk, status = risk_and_status(task.problem, task.model, stacked, status)
         one_launch = lanes.applies(descent) and kernel.applies(descent, start)
         return Trajectory(
             slow_time=task.slow_times,
