@@ -40,6 +40,11 @@ def one_line(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def first_line(error: BaseException) -> str:
+    """What another library says, and what it is called where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def called(value: Any) -> str:
     """What a user calls it: a class or a function by its own name, anything else by its class."""
     name = getattr(value, "__name__", type(value).__name__)

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from .._cache import cache
 from . import run, sweep
 from .console import BAD_INPUT
 
+FAILED = 1
 INTERRUPTED = 130
 
 
@@ -26,13 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # of a terminal, or a pipe, that has no Greek letters
+    os.environ["MPLBACKEND"] = "Agg"  # opens no window
     jax.config.update("jax_enable_x64", True)
     cache()
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_in_one_line
             return options.command(options)
+    except OSError as error:
+        print(f"tts-jax: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("tts-jax: interrupted", file=sys.stderr)
         return INTERRUPTED

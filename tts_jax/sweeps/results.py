@@ -137,6 +137,10 @@ class Results(abc.ABC):
     @abc.abstractmethod
     def dataset(self) -> "xarray.Dataset": ...
 
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Others may write there then."""
+
 
 class Memory(Results):
     def __init__(self, layout: Layout):
@@ -145,6 +149,10 @@ class Memory(Results):
             name: np.full((*layout.grid.shape, *variable.shape), variable.fill, variable.dtype)
             for name, variable in layout.variables.items()
         }
+
+    @override
+    def close(self) -> None:
+        pass
 
     @override
     def holds(self, chunk: Chunk) -> bool:

@@ -22,7 +22,7 @@ from .grid import Chunk, Grid, Start, uniform_start
 from .launch import Launch, launches_of, mesh_of
 from .results import Layout, Memory, Results, endings
 from .starts import Starts
-from .store import Store
+from .store import Store, warn_of_lost
 
 if TYPE_CHECKING:
     import xarray
@@ -69,8 +69,8 @@ def sweep(
     Runs are computed in chunks of consecutive seeds that depend on the grid alone; `progress(done, total)` counts
     runs, and `True` reports them on the standard error, with the time left. With a `store` (a path that ends in
     `.zarr`) each chunk is written as it is finished, and a sweep that finds its own store there computes what is
-    missing or damaged only. Different numbers of neurons share a compiled program, padded with neurons at 2 + eta,
-    which neither act nor move.
+    missing or damaged only. It is refused while another one writes there. Different numbers of neurons share a
+    compiled program, padded with neurons at 2 + eta, which neither act nor move.
 
     Chunks are spread over `devices`, by default all of this process; on one CPU they run in a thread for each core.
     No device hears of another, and their number changes no result, bit for bit.
@@ -98,16 +98,29 @@ def sweep(
         results: Results = Memory(layout)
     else:
         results = Store.open(pathlib.Path(store), layout, create=jax.process_index() == 0)
-    mine = grid.chunks()[jax.process_index() :: jax.process_count()]
-    todo = [chunk for chunk in mine if not results.holds(chunk)]
-    total = sum(chunk.runs for chunk in mine)
-    with watching(progress, "runs") as look:
-        counter = Counter(look, total, total - sum(chunk.runs for chunk in todo))
-        _compute(todo, layout, results, devices or jax.local_devices(), counter)
-    dataset = results.dataset()
+    try:
+        dataset = _completed(results, layout, progress, devices or jax.local_devices())
+    finally:
+        results.close()
     if (dataset.status > Status.SUCCESSFUL).any():
         warnings.warn(f"not every run ended well ({endings(dataset.status)}): see status in the dataset", stacklevel=2)
     return dataset
+
+
+def _completed(
+    results: Results, layout: Layout, progress: bool | Progress, devices: Sequence[jax.Device]
+) -> "xarray.Dataset":
+    """With what was missing computed."""
+    grid = layout.grid
+    mine = grid.chunks()[jax.process_index() :: jax.process_count()]
+    todo = [chunk for chunk in mine if not results.holds(chunk)]
+    if isinstance(results, Store) and results.lost:
+        warn_of_lost(results.path, results.lost, "they are computed again")
+    total = sum(chunk.runs for chunk in mine)
+    with watching(progress, "runs") as look:
+        counter = Counter(look, total, total - sum(chunk.runs for chunk in todo))
+        _compute(todo, layout, results, devices, counter)
+    return results.dataset()
 
 
 def _compute(

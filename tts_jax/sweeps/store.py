@@ -1,12 +1,14 @@
 """Labelled results on disk."""
 
+import io
 import json
 import os
 import pathlib
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from typing_extensions import override
 
 from .. import _checks as checks
 from .grid import Chunk
-from .results import Layout, Results
+from .results import MISSING, Layout, Results
 
 if TYPE_CHECKING:
     import xarray
@@ -27,29 +29,72 @@ PATIENCE = 120.0
 def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """The dataset of a sweep (a `.zarr` folder) or of an experiment (a netCDF file, `.nc`), read into memory.
 
-    The store of a sweep that is not finished, or still runs, can be read: missing runs have status -1.
+    The store of a sweep that is not finished, or still runs, can be read: missing runs have status -1. So have runs of
+    which a file was lost, and a warning counts them.
 
-    Raises `ValueError` for a file of another kind or a damaged store, `FileNotFoundError`, and `ImportError` where a
+    Raises `ValueError` for a file of another kind or a damaged one, `FileNotFoundError`, and `ImportError` where a
     `.zarr` folder is read without the package zarr.
     """
     import xarray
 
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"load needs the path of a file, got {checks.called(path)}: pass e.g. 'run.zarr'")
     path = pathlib.Path(path)
+    if not path.exists():
+        kind = "store" if path.suffix == ".zarr" else "file"
+        raise FileNotFoundError(f"there is no {kind} {path}: look at the path, or run what writes it")
     if path.suffix == ".nc":
-        return xarray.load_dataset(path, engine="scipy")
-    if not path.exists() and path.suffix == ".zarr":
-        raise FileNotFoundError(f"there is no store {path}")
+        try:
+            return xarray.load_dataset(io.BytesIO(path.read_bytes()), engine="scipy")
+        except Exception as error:  # whatever a parser raises
+            raise ValueError(
+                f"{path} is damaged, or no netCDF file ({checks.first_line(error)}): run what wrote it"
+            ) from error
     if not (path / METADATA).is_file():
         raise ValueError(f"load reads a netCDF file (.nc) or the store of a sweep (.zarr), got {str(path)!r}")
     _zarr()
     try:
         dataset = xarray.open_zarr(path, consolidated=False, chunks=None).load()
-    except (ValueError, RuntimeError, KeyError) as error:
+        expected = json.loads(dataset.attrs["configuration"])["variables"] if "status" in dataset else []
+        if absent := [name for name in expected if name not in dataset]:
+            raise KeyError(f"no {absent[0]}")
+    except Exception as error:  # whatever a codec or a parser raises
         raise ValueError(
-            f"{path} is damaged ({str(error).splitlines()[0]}): resume the sweep, which computes damaged runs again"
+            f"{path} is damaged ({checks.first_line(error)}): resume the sweep, which computes damaged runs again"
         ) from error
     text = [name for name in ("dynamics", "target") if name in dataset.dims]
-    return dataset.assign_coords({name: dataset[name].astype(object) for name in text})
+    return _without_lost_runs(dataset, path).assign_coords({name: dataset[name].astype(object) for name in text})
+
+
+def _without_lost_runs(dataset: "xarray.Dataset", path: pathlib.Path) -> "xarray.Dataset":
+    """With status -1 where a file is not there, of those that hold a run."""
+    if "status" not in dataset:
+        return dataset
+    size, names = dataset.status.encoding["chunks"][-1], json.loads(dataset.attrs["configuration"])["variables"]
+    status, lost = dataset.status.values.copy(), 0
+    for at in np.ndindex(*status.shape[:-1], -(-status.shape[-1] // size)):
+        there = [_file(path, name, at, dataset[name].ndim).is_file() for name in names]
+        if partly(there):
+            chunk = status[at[:-1]][at[-1] * size :][:size]
+            lost += chunk.size
+            chunk[:] = MISSING
+    if lost:
+        warn_of_lost(path, lost, "resume the sweep, which computes them again")
+    return dataset.assign(status=dataset.status.copy(data=status))
+
+
+def partly(there: Sequence[bool]) -> bool:
+    """Of the files of a chunk, in the order in which they are written: whether some were lost since they were there."""
+    return not all(there) and (there[-1] or all(there[:-1]))
+
+
+def warn_of_lost(path: pathlib.Path, runs: int, what: str) -> None:
+    warnings.warn(f"{path} has lost a part of {runs:,} runs, which count as missing: {what}", stacklevel=4)
+
+
+def _file(path: pathlib.Path, name: str, at: tuple[int, ...], ndim: int) -> pathlib.Path:
+    """Of an array of so many dimensions in a store, for a chunk at this place in the grid."""
+    return path.joinpath(name, "c", *map(str, at), *("0" for _ in range(ndim - len(at))))
 
 
 class Store(Results):
@@ -60,9 +105,15 @@ class Store(Results):
 
     def __init__(self, path: pathlib.Path, layout: Layout):
         self.path, self.layout = path, layout
-        self.group = _zarr().open_group(path, mode="r+")
-        always = {"write_empty_chunks": True}  # so that a file that is not there is missing
-        self.arrays = {name: self.group[name].with_config(always) for name in layout.variables}
+        try:
+            self.group = _zarr().open_group(path, mode="r+")
+            self.configuration = json.loads(self.group.attrs["configuration"])
+        except Exception as error:  # whatever a parser raises
+            raise ValueError(
+                f"{path} is damaged, or not the store of a sweep ({checks.first_line(error)}): choose another name"
+            ) from None
+        self.lost = 0
+        self.lock: int | None = None
 
     @classmethod
     def open(cls, path: pathlib.Path, layout: Layout, create: bool) -> "Store":
@@ -71,7 +122,7 @@ class Store(Results):
         if path.suffix != ".zarr":
             raise ValueError(f"a store is a folder whose name ends in .zarr, got {str(path)!r}")
         if not (path / METADATA).exists():
-            if path.exists() and any(path.iterdir()):
+            if path.is_file() or (path.exists() and any(path.iterdir())):
                 raise ValueError(f"{path} is not the store of a sweep: choose another name")
             if create:
                 _create(path, layout)
@@ -81,6 +132,7 @@ class Store(Results):
         store = cls(path, layout)
         store._refuse_other_configuration()
         if create:
+            store.lock = _lock(path)
             for rest in path.glob("**/*.partial"):
                 rest.unlink(missing_ok=True)
         return store
@@ -89,16 +141,17 @@ class Store(Results):
     def holds(self, chunk: Chunk) -> bool:
         """Reads all of it: a checksum finds what is damaged, and that is thrown away."""
         files = [self._file(name, chunk) for name in self.layout.variables]
-        if not all(file.is_file() for file in files):
-            return False
-        try:
-            for name in self.layout.variables:
-                self.arrays[name][chunk.where]
-        except Exception:  # whatever a codec raises
-            for file in files:
-                file.unlink()
-            return False
-        return True
+        there = [file.is_file() for file in files]
+        if all(there):
+            try:
+                for name in self.layout.variables:
+                    self.arrays[name][chunk.where]
+            except Exception:  # whatever a codec raises
+                there[0] = False
+                for file in files:
+                    file.unlink()
+        self.lost += chunk.runs if partly(there) else 0
+        return all(there)
 
     @override
     def write(self, chunk: Chunk, values: dict[str, np.ndarray]) -> None:
@@ -114,12 +167,17 @@ class Store(Results):
     def dataset(self) -> "xarray.Dataset":
         return load(self.path)
 
+    @override
+    def close(self) -> None:
+        if self.lock is not None:
+            os.close(self.lock)
+
     def _file(self, name: str, chunk: Chunk) -> pathlib.Path:
         at = (*chunk.cell.place, chunk.seeds.start // self.layout.grid.chunk_size)
-        return self.path.joinpath(name, "c", *map(str, at), *("0" for _ in self.layout.variables[name].shape))
+        return _file(self.path, name, at, len(at) + len(self.layout.variables[name].shape))
 
     def _refuse_other_configuration(self) -> None:
-        there = json.loads(self.group.attrs["configuration"])
+        there = self.configuration
         wanted = json.loads(self.layout.attributes["configuration"])
         differences = list(_differences(there, wanted))
         if differences:
@@ -127,6 +185,11 @@ class Store(Results):
                 f"{self.path} holds another sweep, resume that or choose another name; it differs in "
                 + "; ".join(differences)
             )
+        always = {"write_empty_chunks": True}  # so that a file that is not there is missing
+        try:
+            self.arrays = {name: self.group[name].with_config(always) for name in self.layout.variables}
+        except Exception as error:  # whatever a parser raises
+            raise ValueError(f"{self.path} is damaged ({checks.first_line(error)}): choose another name") from None
 
 
 def _create(path: pathlib.Path, layout: Layout) -> None:
@@ -163,6 +226,24 @@ def _create(path: pathlib.Path, layout: Layout) -> None:
         raise ValueError(f"cannot make the store {path} ({error.strerror}): choose another place") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _lock(path: pathlib.Path) -> int | None:
+    """Of a store, until `os.close`, or the process ends; None where the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    handle = os.open(path / METADATA, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ValueError(f"another sweep is writing into {path}: wait until it ends, or choose another name") from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    return handle
 
 
 def _wait_for(file: pathlib.Path) -> None:

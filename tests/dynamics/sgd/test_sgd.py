@@ -435,7 +435,8 @@ def test_converges_to_the_flow_with_the_root_of_the_step_size(lanes):
 def test_divergence_is_a_status():
     dynamics = tts.SGD(0.01, 1e3, batch_size=3)
     times = 0.01 * 1e3 * np.array([0, 1, 2, STEPS])
-    run = tts.simulate(dynamics, small_network(), small_problem(), times, key=jax.random.key(KEY))
+    with pytest.warns(UserWarning, match=r"SGD did not end well, Trajectory\(diverged.*smaller step_size"):
+        run = tts.simulate(dynamics, small_network(), small_problem(), times, key=jax.random.key(KEY))
     assert run.status == tts.Status.DIVERGED
     assert np.isfinite(run.risk[:3]).all()
     assert not np.isfinite(run.risk[3])

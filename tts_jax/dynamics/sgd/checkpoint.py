@@ -32,10 +32,13 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
+            # NumPy does not clean up after what is no archive.
+            if not zipfile.is_zipfile(self.path):
+                raise zipfile.BadZipFile
             with np.load(self.path, allow_pickle=False) as arrays:
                 known = str(arrays["fingerprint"])
                 leaves = [arrays[name] for name in arrays.files if name != "fingerprint"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except Exception:  # whatever a parser raises
             raise ValueError(f"{self.path} is no checkpoint of SGD: remove it, or give another file") from None
         if known != self.fingerprint:
             raise ValueError(
