@@ -5,13 +5,16 @@ import re
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 
 import tts_jax as tts
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
 
-def test_example():
+def test_example(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.extend(plt.get_fignums()))
     example = next(
         block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "simulate" in block
     )
@@ -22,6 +25,8 @@ def test_example():
     assert flow.model.positions.shape == (101, 20, 1)
     assert all(run.status == tts.Status.SUCCESSFUL for run in (flow, sgd, limit))
     assert jnp.max(tts.distance(flow, sgd)[1:]) < 0.3
+    assert len(shown) == 1
+    plt.close("all")
     assert limit.risk[-1] < 1e-12 < flow.risk[-1] < sgd.risk[-1] < 0.05
 
 

@@ -2,12 +2,12 @@
 
 import re
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from command_line import call
 
 import tts_jax as tts
-from tts_jax.sweeps.pictures import convergence, risks_of
 
 pytest.importorskip("zarr")
 
@@ -24,7 +24,9 @@ def test_sweep_resume_show_plot(tmp_path):
     assert tts.load(store).sizes["seed"] == 5
     (tmp_path / "run.zarr" / "risk" / "c" / "1" / "0" / "0" / "0").unlink()
     code, _, progress = call("sweep", "--resume", store)
-    assert (code, progress.splitlines()[0]) == (0, "runs")
+    lost, first, *_ = progress.splitlines()
+    assert "has lost a part of 5 runs" in lost
+    assert (code, first) == (0, "runs")
     assert re.search(r"^runs: 20 of 20, \S+/s, 0:00:00 left$", progress, re.MULTILINE)
     code, text, _ = call("show", store)
     assert code == 0
@@ -32,6 +34,7 @@ def test_sweep_resume_show_plot(tmp_path):
     code, text, _ = call("plot", store)
     assert code == 0
     assert {file.name for file in (tmp_path / "run-figures").iterdir()} == {"risks.png", "convergence.png"}
+    assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize("axes", [{}, {"neurons": [3, 4]}, {"neurons": [3, 4], "epsilon": [0.1, 0.2, 0.3]}])
@@ -39,7 +42,7 @@ def test_pictures_show_every_dynamics(axes):
     arms = {name: tts.SGD(1.0, step) for name, step in (("slow", 1e-2), ("fast", 2e-2), ("fastest", 4e-2))}
     problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
     dataset = tts.sweep(arms, problem, [0.01, 0.02], seeds=2, progress=False, **({"neurons": 3} | axes))
-    share, risks = convergence(dataset), risks_of(dataset)
+    share, risks = tts.plot.convergence(dataset), tts.plot.sweep(dataset)
     assert [axes.get_title() for axes in share.axes[:3]] == list(arms)
     if axes:
         assert [axes.get_title() for axes in risks.axes] == list(arms)

@@ -5,15 +5,18 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import reference
+import xarray
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from tts_jax import plot
 from tts_jax.activations import Heaviside, SmoothStep
 from tts_jax.networks import ShallowNetwork
+from tts_jax.plot.style import save
 from tts_jax.problems import Regression
 from tts_jax.targets import PiecewiseConstant
 from tts_jax.trajectory import Stats, Status, Trajectory
@@ -224,3 +227,137 @@ def test_the_risk_of_another_model_is_no_integral_over_the_interval(pair):
 )
 def test_a_problem_in_place_of_its_target_is_refused(pair, draw):
     reference.refuses(lambda: draw(pair), "PiecewiseConstant target", "got Regression", "problem.target")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_a_script_shows_a_figure_and_batches_close_theirs(pair, tmp_path):
+    """What `plt.show()` would show; a notebook shows what its cell returns, and that alone."""
+    figure = plot.risks(pair)
+    assert plt.gcf() is figure
+    save(figure, tmp_path / "risks.png")
+    plot.animation(pair, TARGET, tmp_path / "animation.gif")
+    assert plt.get_fignums() == []
+
+
+def test_a_notebook_shows_a_figure_once(pair, monkeypatch):
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    assert plot.risks(pair).axes
+    assert plt.get_fignums() == []
+
+
+DRAWN = {
+    "risks": (1, lambda pair, ax: plot.risks(pair, ax=ax)),
+    "functions": (2, lambda pair, ax: plot.functions(pair, TARGET, [0.0, 0.02], ax=ax)),
+    "boxes": (1, lambda pair, ax: plot.boxes({"a": {"b": [1.0, 2.0]}}, label="error", ax=ax)),
+    "notation": (1, lambda pair, ax: plot.notation(pair["SGD"].at(0), TARGET, ax=ax)),
+    "moves": (len(TIMES), lambda pair, ax: plot.moves(pair["limit"], np.ones((len(TIMES), 2)), TARGET, ax=ax)),
+}
+
+
+@pytest.mark.usefixtures("annotations_off")
+@pytest.mark.parametrize("name", DRAWN)
+def test_axes_that_are_given_are_drawn_into(pair, name):
+    count, draw = DRAWN[name]
+    figure, panels = plt.subplots(1, count + 1, squeeze=False)
+    given = panels[0, :count]
+    assert draw(pair, given[0] if count == 1 else given) is figure
+    assert plt.get_fignums() == [figure.number]
+    assert all(axes.has_data() for axes in given)
+    assert not panels[0, -1].has_data()
+    assert given[0].get_legend()
+    assert not figure.legends
+    wanted = "one Axes" if count == 1 else f"{count} Axes"
+    reference.refuses(lambda: draw(pair, panels[0]), f"ax must be {wanted} of Matplotlib", f"got {count + 1} of Axes")
+
+
+@pytest.mark.usefixtures("annotations_off")
+def test_what_is_no_axes_is_refused(pair):
+    reference.refuses(lambda: plot.risks(pair, ax=3), "ax must be one Axes of Matplotlib, got 1 of int")
+
+
+def test_risks_on_each_clock(pair):
+    """A label says which; a trajectory without that clock is named."""
+    one = {"SGD": dataclasses.replace(pair["SGD"], fast_time=pair["SGD"].slow_time / 0.01)}
+    for clock, of, label in (("fast", one["SGD"].fast_time, "fast time t"), ("step", one["SGD"].step, "step p")):
+        (axes,) = plot.risks(one, clock=clock).axes
+        np.testing.assert_array_equal(axes.lines[0].get_xdata(), of)
+        assert label in axes.get_xlabel()
+        assert axes.get_xlim() == (0, float(of[-1]))
+        assert not axes.child_axes
+    reference.refuses(lambda: plot.risks(pair, clock="fast"), "'SGD' has no clock 'fast' (made up)", "pass 'slow'")
+    reference.refuses(lambda: plot.risks(one | {"limit": pair["limit"]}, clock="step"), "'limit'", "no clock 'step'")
+    reference.refuses(lambda: plot.risks(pair, clock="tau"), "there is no clock 'tau'", "'slow', 'fast', 'step'")
+
+
+def sweep_dataset():
+    """Two dynamics, two ratios, three sizes, four seeds: the error of each run is known, and one run of SGD failed."""
+    shape = 2, 2, 3, 4
+    risk = np.broadcast_to(np.arange(1.0, 5.0), shape) * np.array([1.0, 0.1])[:, None, None, None]
+    status = np.zeros(shape, int)
+    status[0, 0, 0, 3], risk = 3, np.stack([np.ones(shape), risk], axis=-1)
+    risk[0, 0, 0, 3] = 1e20
+    dims = "dynamics", "epsilon", "neurons", "seed"
+    return xarray.Dataset(
+        {
+            "risk": ((*dims, "slow_time"), risk),
+            "status": (dims, status),
+            "converged": (dims, risk[..., 1] < 2.5),
+            "hit_time": ((*dims, "jump"), np.ones((*shape, 2))),
+        },
+        coords={
+            "dynamics": ["SGD", "flow"],
+            "epsilon": [0.1, 0.01],
+            "neurons": [4, 6, 8],
+            "seed": range(4),
+            "slow_time": [0.0, 1.0],
+        },
+    )
+
+
+def test_a_sweep_against_slow_time_and_against_an_axis():
+    """Medians over those that ended well, and how many did not."""
+    figure = plot.sweep(sweep_dataset())
+    assert [axes.get_title() for axes in figure.axes] == ["SGD", "flow"]
+    assert labels(figure.legends[0]) == ["epsilon = 0.1 (1 of 24 failed)", "epsilon = 0.01"]
+    np.testing.assert_array_equal(figure.axes[0].lines[1].get_ydata(), [1.0, 2.5])
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1.0, 2.0])  # of 11
+    sgd, flow = plot.sweep(sweep_dataset(), x="epsilon", y="risk").axes
+    np.testing.assert_array_equal(sgd.lines[0].get_data(), [[0.1, 0.01], [2.0, 2.5]])
+    np.testing.assert_allclose(flow.lines[2].get_data(), [[0.1, 0.01], [0.25, 0.25]])
+    assert (sgd.get_xscale(), sgd.get_yscale(), sgd.get_xlabel()) == ("log", "log", "epsilon")
+    share = plot.sweep(sweep_dataset(), x="neurons", y="converged").axes[0]
+    np.testing.assert_array_equal(share.lines[0].get_data(), [[4, 6, 8], [0.5, 0.5, 0.5]])
+
+
+def test_a_sweep_into_given_axes():
+    figure, panels = plt.subplots(1, 2)
+    assert plot.sweep(sweep_dataset(), ax=panels) is figure
+    assert [axes.get_title() for axes in panels] == ["SGD", "flow"]
+    assert labels(panels[0].get_legend()) == ["epsilon = 0.1 (1 of 24 failed)", "epsilon = 0.01"]
+    reference.refuses(lambda: plot.sweep(sweep_dataset(), ax=panels[0]), "ax must be 2 Axes", "got 1 of Axes")
+
+
+@pytest.mark.usefixtures("annotations_off")
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda data: plot.sweep(data, x="eta"), "x must be slow_time or an axis of the sweep with numbers, got 'eta'"),
+        (lambda data: plot.sweep(data, x="dynamics"), "got 'dynamics'"),
+        (
+            lambda data: plot.sweep(data, y="loss"),
+            "one number for each run against 'slow_time', got 'loss'",
+        ),
+        (lambda data: plot.sweep(data, y="converged"), "got 'converged'"),
+        (lambda data: plot.sweep(data, x="epsilon", y="hit_time"), "choose of ['risk', 'status', 'converged']"),
+        (lambda data: plot.sweep(data.risk), "the dataset of a sweep, got DataArray"),
+        (lambda data: plot.sweep("run.zarr"), "the dataset of a sweep, got str"),
+        (lambda data: plot.convergence(3), "the dataset of a sweep, got int"),
+    ],
+)
+def test_a_sweep_that_cannot_be_drawn_is_refused(draw, said):
+    reference.refuses(lambda: draw(sweep_dataset()), said)

@@ -3,8 +3,8 @@
 import argparse
 import json
 import pathlib
-import sys
 import tomllib
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,7 +22,6 @@ from ..sweeps.results import endings
 from ..targets import PiecewiseConstant
 from .console import refuse
 
-FAILED = 1
 PLAN: dict[str, Any] = {
     "dynamics": ["flow"],
     "seeds": 16,
@@ -82,9 +81,6 @@ def _sweep(options: argparse.Namespace) -> int:
         dataset = sweep(**arguments, store=store, attributes={"plan": json.dumps(plan)})
     except (ValueError, ImportError, FileNotFoundError) as error:
         return refuse(error)
-    except OSError as error:
-        print(f"tts-jax: {error.strerror or error}", file=sys.stderr)
-        return FAILED
     screen = console()
     screen.print(endings(dataset.status), soft_wrap=True)
     screen.print(f"{store}: see `tts-jax show {store}`, `tts-jax plot {store}`", soft_wrap=True)
@@ -96,7 +92,9 @@ def _plan(options: argparse.Namespace) -> dict[str, Any]:
     if options.resume:
         if given or options.config:
             raise ValueError("--resume goes on with what the store says: leave the other settings out")
-        attributes = _load(options.resume).attrs
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of runs that were lost, which `sweep` computes again, and says so
+            attributes = _load(options.resume).attrs
         if "plan" not in attributes:
             raise ValueError(f"{options.resume} was not made by `tts-jax sweep`: call tts.sweep again to go on with it")
         return json.loads(attributes["plan"]) | {"store": options.resume}
@@ -106,8 +104,8 @@ def _plan(options: argparse.Namespace) -> dict[str, Any]:
 def _file(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
-    text = pathlib.Path(path).read_text(encoding="utf-8")
     try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
         if path.endswith(".toml"):
             settings = tomllib.loads(text)
         else:
@@ -116,6 +114,8 @@ def _file(path: str | None) -> dict[str, Any]:
             settings = yaml.safe_load(text)
     except ImportError:
         raise ImportError("a YAML file needs the package pyyaml: pip install pyyaml, or write TOML") from None
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}: give settings in TOML or YAML, or flags") from None
     except Exception as error:  # of either parser
         raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(settings, Mapping):
@@ -220,15 +220,16 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from ..sweeps.pictures import convergence, risks_of
+    from .. import plot
+    from ..plot.style import save
 
     try:
         dataset = _load(options.store)
         store = pathlib.Path(options.store)
         folder = pathlib.Path(options.out) if options.out else store.with_name(f"{store.stem}-figures")
         folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in (("risks.png", risks_of(dataset)), ("convergence.png", convergence(dataset))):
-            figure.savefig(folder / name, dpi=200)
+        for name, figure in (("risks.png", plot.sweep(dataset)), ("convergence.png", plot.convergence(dataset))):
+            save(figure, folder / name)
             console().print(str(folder / name), soft_wrap=True)
     except (ValueError, ImportError, OSError) as error:
         return refuse(error)

@@ -211,12 +211,13 @@ def to_dataset(trajectories: Mapping[str, Trajectory], comparison: Comparison) -
 
 def _draw(comparison: Comparison, trajectories: Mapping[str, Trajectory], folder: pathlib.Path) -> tuple[str, ...]:
     from .. import plot
+    from ..plot.style import save
 
     epsilon = f"{comparison.epsilon:g}".replace("e-0", "e-")
     labels = {"flow": f"flow, ε = {epsilon}", "SGD": f"SGD, ε = {epsilon}", "limit": "limit ε → 0"}
     everything = {labels[name]: trajectory for name, trajectory in trajectories.items()}
     target, log_time = comparison.target, comparison.first_save is not None
-    plot.risks(everything, log_time=log_time).savefig(folder / "risks.png", dpi=200)
-    plot.functions(everything, target, comparison.panels).savefig(folder / "functions.png", dpi=200)
+    save(plot.risks(everything, log_time=log_time), folder / "risks.png")
+    save(plot.functions(everything, target, comparison.panels), folder / "functions.png")
     plot.animation(everything, target, folder / "animation.gif", every=comparison.frame_every, log_time=log_time)
     return "risks.png", "functions.png", "animation.gif"

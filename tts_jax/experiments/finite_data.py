@@ -137,6 +137,7 @@ class FiniteData(AbstractExperiment):
         )
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
+        from ..plot.style import save
         from . import finite_data_figures as figures
 
         arms, seconds = [], []
@@ -148,13 +149,13 @@ class FiniteData(AbstractExperiment):
         same, slow = arms
         _to_dataset(arms).to_netcdf(folder / "losses.nc", engine="scipy")
         names = ["losses.png"]
-        figures.losses(same, slow, self.budgets).savefig(folder / "losses.png", dpi=200)
+        save(figures.losses(same, slow, self.budgets), folder / "losses.png")
         if self.dimension == 2:
             names.append("positions.png")
-            figures.positions(same, slow, self.budgets, self.target).savefig(folder / "positions.png", dpi=200)
+            save(figures.positions(same, slow, self.budgets, self.target), folder / "positions.png")
         if self.dimension == 1:
             names.append("functions.png")
-            figures.functions(same, slow, self.budgets, self.target).savefig(folder / "functions.png", dpi=200)
+            save(figures.functions(same, slow, self.budgets, self.target), folder / "functions.png")
         return Evidence(
             figures=tuple(names),
             findings=_findings(same, slow, self.budgets),

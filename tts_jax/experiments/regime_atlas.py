@@ -160,6 +160,7 @@ class RegimeAtlas(AbstractStaircase):
     def _draw(
         self, flows: "xarray.Dataset", sgds: "xarray.Dataset", counts: dict[str, int], file: pathlib.Path
     ) -> None:
+        from ..plot.style import save
         from .regime_atlas_figure import atlas
 
         maps = {
@@ -174,4 +175,4 @@ class RegimeAtlas(AbstractStaircase):
             f"still fell by over {SETTLED:.0%} after τ = {self.slow_times[-2]:g}. "
             f"SGD: {failed} of {sgds.status.size} failed."
         )
-        atlas(maps, self.target, caption).savefig(file, dpi=200)
+        save(atlas(maps, self.target, caption), file)

@@ -32,6 +32,7 @@ class Notation(AbstractExperiment):
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
         from .. import plot
+        from ..plot.style import save
 
         report("drawing", 0, 0)
         target = PiecewiseConstant(self.jumps, self.values)
@@ -39,7 +40,7 @@ class Notation(AbstractExperiment):
         problem = Regression(target)
         bias, *weights = optimal_weights(problem.normal_equations(start), jnp.zeros(()))
         fitted = ShallowNetwork(jnp.stack(weights)[:, None], start.positions, bias, start.activation)
-        plot.notation(fitted, target).savefig(folder / "notation.png", dpi=200)
+        save(plot.notation(fitted, target), folder / "notation.png")
         pieces = np.diff([0.0, *self.jumps, 1.0])
         rows = (
             ("jumps v", ", ".join(map(number, self.jumps))),
@@ -70,6 +71,7 @@ class ReducedSketch(AbstractExperiment):
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
         from .. import plot
+        from ..plot.style import save
 
         report("limit", 0, 0)
         target = PiecewiseConstant(self.jumps, self.values)
@@ -82,7 +84,7 @@ class ReducedSketch(AbstractExperiment):
 
         _, velocities, trajectory = jax.jvp(positions, (times,), (jnp.ones_like(times),), has_aux=True)
         report("drawing", 0, 0)
-        plot.moves(trajectory, velocities, target).savefig(folder / "reduced.png", dpi=200)
+        save(plot.moves(trajectory, velocities, target), folder / "reduced.png")
         towards, others = _flanking(trajectory.model.positions[0, :, 0], velocities[0], target)
         measured = (
             f"at the start {int(np.sum(towards > 0))} of the {len(towards)} flanking neurons move towards their jump, "

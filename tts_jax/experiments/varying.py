@@ -123,6 +123,7 @@ class VaryingEpsilon(AbstractStaircase):
 
     def _draw(self, errors: Float[np.ndarray, "arm epsilon seed"], two_each: np.ndarray, folder: pathlib.Path) -> None:
         from .. import plot
+        from ..plot.style import save
 
         groups = [f"ε = {number(epsilon)}" for epsilon in self.epsilons]
         figure = plot.boxes(
@@ -131,7 +132,7 @@ class VaryingEpsilon(AbstractStaircase):
             reference=("floor set by η", self.floor),
             filled=("two neurons in every piece", dict.fromkeys(groups, two_each)),
         )
-        figure.savefig(folder / "errors.png", dpi=200)
+        save(figure, folder / "errors.png")
 
     def _save(self, errors: np.ndarray, status: np.ndarray, per_piece: np.ndarray, folder: pathlib.Path) -> None:
         import xarray

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .style import STYLE, WIDTH, new_figure
+from .style import STYLE, WIDTH, add_legend, canvas, one_panel
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
@@ -20,6 +20,7 @@ def boxes(
     label: str,
     reference: tuple[str, float] | None = None,
     filled: tuple[str, Mapping[str, Bool[np.ndarray, " n"]]] | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """`{series: {group: values}}`: a box for each series in each group, on a log scale.
 
@@ -27,6 +28,7 @@ def boxes(
     times their length. Every run is a dot, at a place across the box that depends on its rank among the runs alone.
     `reference` is a labelled horizontal line; `filled` says in words what a full dot means, and for each group which
     are full. A value that is not positive and finite is no dot; how many there are stands above its box.
+    `ax` (of Matplotlib) is drawn into in place of a new figure; its figure is returned.
 
     Raises `ValueError` where there is no series, or the groups of two series differ.
     """
@@ -38,8 +40,8 @@ def boxes(
         )
     width = 0.7 / len(values)
     with rc_context(STYLE):
-        figure = new_figure(WIDTH, 2.9)
-        axes = figure.add_subplot()
+        figure, panels = canvas(ax, 1, lambda: one_panel(WIDTH, 2.9))
+        (axes,) = panels
         handles = []
         for k, (series, by_group) in enumerate(values.items()):
             colour = COLOURS[k % len(COLOURS)]
@@ -54,7 +56,7 @@ def boxes(
         if filled is not None:
             handles.append(Line2D([], [], color="0.3", marker="o", markersize=3, linestyle="none", label=filled[0]))
         axes.set(yscale="log", ylabel=label, xticks=range(len(groups)), xticklabels=groups)
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        add_legend(ax, figure, panels, handles)
     return figure
 
 

@@ -13,19 +13,32 @@ from ..activations import SmoothStep
 from ..networks import ShallowNetwork
 from ..targets import PiecewiseConstant
 from ..trajectory import Trajectory
-from .style import KINDS, STYLE, TARGET, WIDTH, check_target, curve, draw_target, new_figure
+from .style import (
+    KINDS,
+    STYLE,
+    TARGET,
+    WIDTH,
+    add_legend,
+    canvas,
+    check_target,
+    curve,
+    draw_target,
+    new_figure,
+    one_panel,
+)
 
 COLOUR = KINDS["flow"]["color"]
 DIMENSION: dict[str, Any] = {"arrowstyle": "<->", "shrinkA": 0, "shrinkB": 0, "linewidth": 0.8}
 """A line with two heads that spans what it names."""
 
 
-def notation(network: ShallowNetwork, target: PiecewiseConstant) -> Figure:
+def notation(network: ShallowNetwork, target: PiecewiseConstant, *, ax: Axes | None = None) -> Figure:
     r"""Target and network with their symbols.
 
     Jumps $v_i$ and values $f_i$ of the target, positions $u_j$ and the width $\eta$ of the neurons, the smallest jump
     $\Delta f = \min_i |f_i - f_{i-1}|$ and the smallest piece $\Delta v = \min_i (v_{i+1} - v_i)$, with $v_0 = 0$ and
-    $v_{n+1} = 1$; all read off the two objects.
+    $v_{n+1} = 1$; all read off the two objects. `ax` (of Matplotlib) is drawn into in place of a new figure; its figure
+    is returned.
 
     Raises `ValueError` for a network that is not a one-dimensional one of `SmoothStep` neurons.
     """
@@ -41,8 +54,8 @@ def notation(network: ShallowNetwork, target: PiecewiseConstant) -> Figure:
     span = float(max(values.max(), y.max()) - min(values.min(), y.min()))
     bottom, top = min(values.min(), y.min()) - 0.42 * span, max(values.max(), y.max()) + 0.12 * span
     with rc_context(STYLE):
-        figure = new_figure(WIDTH, 2.9)
-        axes = figure.add_subplot()
+        figure, panels = canvas(ax, 1, lambda: one_panel(WIDTH, 2.9))
+        (axes,) = panels
         draw_target(axes, target, (bottom, top))
         axes.plot(x, y, color=COLOUR, linewidth=1.4)
         axes.vlines(positions, bottom, top, color=COLOUR, linewidth=0.5, linestyle=(0, (4, 4)), zorder=1)
@@ -57,7 +70,7 @@ def notation(network: ShallowNetwork, target: PiecewiseConstant) -> Figure:
             Line2D([], [], label="network $f$", color=COLOUR, linewidth=1.4),
             Line2D([], [], label="positions $u_j$", color=COLOUR, linewidth=0.5, linestyle="--"),
         ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        add_legend(ax, figure, panels, handles)
     return figure
 
 
@@ -107,10 +120,17 @@ def _span_width(axes: Axes, network: ShallowNetwork, eta: float, level: float) -
     axes.annotate(r"$\eta$", (loneliest + eta / 2, level), (3, 0), textcoords="offset points", va="center")
 
 
-def moves(trajectory: Trajectory, velocities: Float[Array | np.ndarray, "t m"], target: PiecewiseConstant) -> Figure:
+def moves(
+    trajectory: Trajectory,
+    velocities: Float[Array | np.ndarray, "t m"],
+    target: PiecewiseConstant,
+    *,
+    ax: Any = None,
+) -> Figure:
     """Target and network at every save of a one-dimensional trajectory, with an arrow for each neuron that moves.
 
     `velocities` has shape (t, m): of the positions, in any unit. The longest arrow has a fixed length.
+    `ax`, as many axes (of Matplotlib) as saves, are drawn into in place of a new figure; their figure is returned.
     """
     check_target(target)
     saves, speeds = np.asarray(trajectory.slow_time), np.asarray(velocities)
@@ -119,8 +139,13 @@ def moves(trajectory: Trajectory, velocities: Float[Array | np.ndarray, "t m"], 
     bottom, top = values.min() - 0.45 * span, values.max() + 0.1 * span
     colour = KINDS["limit"]["color"]
     with rc_context(STYLE):
-        figure = new_figure(WIDTH, 2.3)
-        panels = figure.subplots(1, len(saves), sharex=True, sharey=True, squeeze=False)[0]
+
+        def make():
+            figure = new_figure(WIDTH, 2.3)
+            figure.supxlabel("input x", fontsize=8)
+            return figure, figure.subplots(1, len(saves), sharex=True, sharey=True, squeeze=False)
+
+        figure, panels = canvas(ax, len(saves), make)
         for k, axes in enumerate(panels):
             network = trajectory.at(k)
             positions = np.asarray(network.positions[:, 0])
@@ -129,15 +154,16 @@ def moves(trajectory: Trajectory, velocities: Float[Array | np.ndarray, "t m"], 
             axes.vlines(positions, bottom, top, color=colour, linewidth=0.5, linestyle=(0, (4, 4)), zorder=1)
             _draw_arrows(axes, positions, 0.1 * speeds[k] / (np.abs(speeds).max() or 1.0), bottom + 0.2 * span)
             axes.set_title(f"slow time τ = {saves[k]:.3g}")
+            if ax is not None:
+                axes.set_xlabel("input x")
         panels[0].set_ylabel("output f(x)")
-        figure.supxlabel("input x", fontsize=8)
         handles = [
             Line2D([], [], label="target", **TARGET),
             Line2D([], [], label="best fit between the positions", color=colour, linewidth=1.2),
             Line2D([], [], label="positions", color=colour, linewidth=0.5, linestyle="--"),
             Line2D([], [], label="velocity", color="black", marker=r"$\rightarrow$", markersize=9, linestyle="none"),
         ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        add_legend(ax, figure, panels, handles)
     return figure
 
 

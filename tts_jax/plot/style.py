@@ -1,13 +1,17 @@
 """What pictures share: sizes, colours, and how a target and a network are drawn."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Array, Float
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -39,9 +43,49 @@ TARGET: dict[str, Any] = {"color": "0.6", "linewidth": 2.5}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    """One that `plt.show()` shows. A notebook shows what a cell returns, and would show such a figure twice."""
+    if "inline" in matplotlib.get_backend():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        return figure
+    return plt.figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Into a file, and out of memory."""
+    figure.savefig(path, dpi=200)
+    plt.close(figure)
+
+
+def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = new_figure(width, height)
+    return figure, figure.add_subplot()
+
+
+def canvas(ax: Any, count: int, make: Callable[[], tuple[Figure, Any]]) -> tuple[Figure, list[Axes]]:
+    """`count` axes to draw into, and their figure: those in `ax`, or those that `make` gives with a new figure.
+
+    Raises `ValueError` where `ax` is something else.
+    """
+    if ax is None:
+        figure, panels = make()
+        return figure, list(np.ravel(panels))
+    panels = list(np.ravel(ax))
+    if len(panels) != count or not all(isinstance(axes, Axes) for axes in panels):
+        got = ", ".join(sorted({checks.called(axes) for axes in panels})) or "none"
+        wanted = "one Axes of Matplotlib" if count == 1 else f"{count} Axes of Matplotlib, one for each panel"
+        raise ValueError(
+            f"ax must be {wanted}, got {len(panels)} of {got}: pass e.g. plt.subplots(1, {count})[1], or leave it out"
+        )
+    return panels[0].figure.canvas.figure, panels
+
+
+def add_legend(ax: Any, figure: Figure, panels: Sequence[Axes], handles: Sequence[Artist]) -> None:
+    """Above a figure of our own; inside the first of axes that were given."""
+    if ax is None:
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    else:
+        panels[0].legend(handles=handles)
 
 
 def styles(labels: Iterable[str]) -> list[dict[str, Any]]:

@@ -3,7 +3,9 @@
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Array, Float
 from matplotlib import rc_context
@@ -17,26 +19,42 @@ from .. import _checks as checks
 from ..networks import ShallowNetwork
 from ..targets import PiecewiseConstant
 from ..trajectory import Status, Trajectory
-from .style import STYLE, TARGET, WIDTH, check_target, curve, draw_target, new_figure, styles
+from .style import (
+    STYLE,
+    TARGET,
+    WIDTH,
+    add_legend,
+    canvas,
+    check_target,
+    curve,
+    draw_target,
+    new_figure,
+    one_panel,
+    styles,
+)
 
+CLOCKS = {"slow": "slow time τ", "fast": "fast time t = τ/ε", "step": "step p of SGD"}
 DECADES = 6
 """So far below and above the error at the start an axis of errors reaches at most; zero lies below any."""
 
 
-def risks(trajectories: Mapping[str, Trajectory], *, log_time: bool = False) -> Figure:
-    r"""The risk of each trajectory against slow time, on a log scale: $\int_0^1 (f - f^*)^2\,dx$ in one dimension.
+def risks(
+    trajectories: Mapping[str, Trajectory], *, log_time: bool = False, clock: str = "slow", ax: Axes | None = None
+) -> Figure:
+    r"""The risk of each trajectory against time, on a log scale: $\int_0^1 (f - f^*)^2\,dx$ in one dimension.
 
-    The axis on top counts the steps of SGD, $p = \tau/(\epsilon h)$, where all trajectories with steps agree on them. A
+    Time is that of the `clock`: "slow" ($\tau$), "fast" ($t = \tau/\epsilon$) or "step" (of SGD). The axis on top of
+    slow time counts the steps of SGD, $p = \tau/(\epsilon h)$, where all trajectories with steps agree on them. A
     triangle on the bottom axis stands at the save from which on an error is zero, or below a millionth of the error at
-    the start. With `log_time` slow time has a log scale too, and starts at the first positive save time.
+    the start. With `log_time` time has a log scale too, and starts at the first positive save time. `ax` (of
+    Matplotlib) is drawn into, with a legend inside, in place of a new figure; its figure is returned.
 
-    Raises `ValueError` where there is no trajectory.
+    Raises `ValueError` where there is no trajectory, and for a clock that there is not or that one of them lacks.
     """
     _check(trajectories)
     with rc_context(STYLE):
-        figure = new_figure(WIDTH, 2.9)
-        handles = _draw_risks(figure.add_subplot(), trajectories, log_time)
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        figure, panels = canvas(ax, 1, lambda: one_panel(WIDTH, 2.9))
+        add_legend(ax, figure, panels, _draw_risks(panels[0], trajectories, log_time, clock))
     return figure
 
 
@@ -44,11 +62,14 @@ def functions(
     trajectories: Mapping[str, Trajectory],
     target: PiecewiseConstant,
     times: Sequence[float] | Float[Array | np.ndarray, " k"],
+    *,
+    ax: Any = None,
 ) -> Figure:
     """The target and the networks, one panel for each of the slow `times`.
 
     Dashed vertical lines are the positions of the neurons. A panel shows the save nearest to its time, and the time of
-    that save in its title.
+    that save in its title. `ax`, as many axes (of Matplotlib) as times, are drawn into in place of a new figure; their
+    figure is returned.
 
     Raises `ValueError` where there is no trajectory or no time, for save times that differ, and for models that are not
     one-dimensional networks.
@@ -62,18 +83,24 @@ def functions(
     rows = -(-len(shown) // columns)
     limits = _value_limits(trajectories, target, shown)
     with rc_context(STYLE):
-        figure = new_figure(WIDTH, 0.6 + 1.4 * rows)
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes, index in zip(panels.flat, shown, strict=False):
+
+        def make():
+            figure = new_figure(WIDTH, 0.6 + 1.4 * rows)
+            grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+            for axes in grid.flat[len(shown) :]:
+                axes.remove()
+            figure.supxlabel("input x", fontsize=8)
+            figure.supylabel("output f(x)", fontsize=8)
+            return figure, grid.flat[: len(shown)]
+
+        figure, panels = canvas(ax, len(shown), make)
+        for axes, index in zip(panels, shown, strict=True):
             draw_target(axes, target, limits)
             _draw_networks(axes, trajectories, index)
             axes.set_title(_time_label(saves[index]))
-        for axes in panels.flat[len(shown) :]:
-            axes.remove()
-        figure.supxlabel("input x", fontsize=8)
-        figure.supylabel("output f(x)", fontsize=8)
-        handles = _handles(trajectories)
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+            if ax is not None:
+                axes.set(xlabel="input x", ylabel="output f(x)")
+        add_legend(ax, figure, panels, _handles(trajectories))
     return figure
 
 
@@ -97,7 +124,7 @@ def animation(
     with rc_context(STYLE):
         figure = new_figure(7.5, 2.9)
         left, right = figure.subplots(1, 2)
-        handles = _handles(trajectories) + _draw_risks(right, trajectories, log_time)[len(trajectories) :]
+        handles = _handles(trajectories) + _draw_risks(right, trajectories, log_time, "slow")[len(trajectories) :]
         now = right.axvline(saves[0], color="0.3", linewidth=0.8)
         draw_target(left, target, limits)
         left.set(xlabel="input x", ylabel="output f(x)")
@@ -111,14 +138,16 @@ def animation(
                 figure.set_layout_engine("none")  # the layout of the first frame holds for all
                 for artist in moving:
                     artist.remove()
+    plt.close(figure)
 
 
-def _draw_risks(axes: Axes, trajectories: Mapping[str, Trajectory], log_time: bool) -> list[Line2D]:
+def _draw_risks(axes: Axes, trajectories: Mapping[str, Trajectory], log_time: bool, clock: str) -> list[Line2D]:
     """Draws, and returns the handles of a legend."""
+    times = _times(trajectories, clock)
     bottom, top = _error_limits([np.asarray(trajectory.risk) for trajectory in trajectories.values()])
     handles, beneath = [], ""
     for (label, trajectory), style in zip(trajectories.items(), styles(trajectories), strict=True):
-        saves, error = np.asarray(trajectory.slow_time), np.asarray(trajectory.risk)
+        saves, error = times[label], np.asarray(trajectory.risk)
         handles += axes.plot(
             saves, np.clip(error, bottom / 10, top * 10), label=_legend_label(label, trajectory), **style
         )
@@ -128,13 +157,28 @@ def _draw_risks(axes: Axes, trajectories: Mapping[str, Trajectory], log_time: bo
             beneath = "below the axis" if beneath == "below the axis" or error[first:].any() else "zero"
     if beneath:
         handles.append(Line2D([], [], color="0.3", marker="v", linestyle="none", label=f"{beneath} from here on"))
-    axes.set(xlabel="slow time τ", ylabel=_risk_label(trajectories), yscale="log", ylim=(bottom, top))
-    saves = np.concatenate([np.asarray(trajectory.slow_time) for trajectory in trajectories.values()])
+    axes.set(xlabel=CLOCKS[clock], ylabel=_risk_label(trajectories), yscale="log", ylim=(bottom, top))
+    saves = np.concatenate(list(times.values()))
     if saves.any():
         first = min(saves[saves > 0]) if log_time else 0
         axes.set(xscale="log" if log_time else "linear", xlim=(first, max(saves)))
-        _add_step_axis(axes, trajectories)
+        if clock == "slow":
+            _add_step_axis(axes, trajectories)
     return handles
+
+
+def _times(trajectories: Mapping[str, Trajectory], clock: str) -> dict[str, np.ndarray]:
+    if clock not in CLOCKS:
+        raise ValueError(f"there is no clock {clock!r}: choose of {', '.join(map(repr, CLOCKS))}")
+    found = {}
+    for label, trajectory in trajectories.items():
+        time = {"slow": trajectory.slow_time, "fast": trajectory.fast_time, "step": trajectory.step}[clock]
+        if time is None:
+            raise ValueError(
+                f"{label!r} has no clock {clock!r} ({trajectory.stats.method}): leave it out, or pass 'slow'"
+            )
+        found[label] = np.asarray(time)
+    return found
 
 
 def _risk_label(trajectories: Mapping[str, Trajectory]) -> str:
