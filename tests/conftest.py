@@ -1,6 +1,7 @@
 """How the tests run: 64-bit floats, nothing promoted in silence, and every annotation of the package enforced."""
 
 import os
+import sys
 
 # XLA's older code generator needs half the time. With `XLA_FLAGS= make test` the tests run what users run.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
@@ -42,3 +43,11 @@ def annotations_off():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def figures_closed():
+    """Matplotlib warns of many that are open."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

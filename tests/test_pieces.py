@@ -87,7 +87,7 @@ def test_right_ones_pass(activation):
 )
 def test_those_of_the_package_would_pass(activation):
     """They are never asked."""
-    pieces._verify(type(activation), MadeFrom(activation), activations._on_the_interval)
+    pieces._once(type(activation), MadeFrom(activation), pieces._compare_polynomial, activations._on_the_interval)
 
 
 def test_one_is_asked_once_and_nothing_while_tracing(monkeypatch):

@@ -26,7 +26,6 @@ def test_example(monkeypatch):
     assert all(run.status == tts.Status.SUCCESSFUL for run in (flow, sgd, limit))
     assert jnp.max(tts.distance(flow, sgd)[1:]) < 0.3
     assert len(shown) == 1
-    plt.close("all")
     assert limit.risk[-1] < 1e-12 < flow.risk[-1] < sgd.risk[-1] < 0.05
 
 

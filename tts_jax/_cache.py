@@ -6,6 +6,8 @@ import pathlib
 import equinox._errors
 import jax
 
+from . import _checks as checks
+
 
 def cache(path: str | os.PathLike[str] | None = None) -> pathlib.Path:
     """Keep compiled programs in a folder, so that the next process finds them: a first solve then takes a second.
@@ -14,10 +16,14 @@ def cache(path: str | os.PathLike[str] | None = None) -> pathlib.Path:
     `$XDG_CACHE_HOME/tts_jax` (by default `~/.cache/tts_jax`); it is returned. JAX keeps all of this process there,
     those of other libraries too. The command line calls it by itself.
 
+    Raises `ValueError` for what is no path.
+
     It changes settings of this process: `jax_compilation_cache_dir`, `jax_persistent_cache_min_compile_time_secs`, and
     Equinox's answer to a failed check inside a compiled program, which becomes NaN in place of an exception unless
     `EQX_ON_ERROR` is set.
     """
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise ValueError(f"cache needs the path of a folder, got {checks.called(path)}: pass e.g. '~/.cache/tts_jax'")
     known = jax.config.values["jax_compilation_cache_dir"]
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     folder = pathlib.Path(path or known or pathlib.Path(home, "tts_jax"))

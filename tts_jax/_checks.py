@@ -17,7 +17,7 @@ UNFIT = {
     np.complexfloating: ("complex numbers", "pass real and imaginary parts as numbers of their own"),
     np.datetime64: ("dates", 'pass numbers, e.g. (dates - dates[0]) / np.timedelta64(1, "s")'),
     np.timedelta64: ("time differences", 'divide them by a unit, e.g. by np.timedelta64(1, "s")'),
-    np.character: ("text", "convert it, and encode categories as numbers"),
+    np.character: ("text", "convert it, and give categories numbers"),
     jax.dtypes.prng_key: ("random keys", "pass numbers"),
 }
 """Types that are no real numbers: what they are, and what to do."""
@@ -53,10 +53,12 @@ def called(value: Any) -> str:
 
 def real(name: str, value: Any) -> np.ndarray | Array:
     """The value as an array of real numbers: one of JAX as it is, anything else of NumPy, or of JAX where traced."""
+    name = _of_column(name, value)
     array: np.ndarray | Array = jnp.asarray(value) if _is_traced(value) else _of_numpy(name, value)
     for kind, (what, mend) in UNFIT.items():
         if jnp.issubdtype(array.dtype, kind):
             example = f" ({array.flat[0]!s})" if isinstance(array, np.ndarray) and array.size else ""
+            mend = "pass a number" if what == "text" and not array.shape else mend
             raise ValueError(f"{name} must be real numbers, got {what}{example}: {mend}")
     return array
 
@@ -98,6 +100,29 @@ def non_negative(name: str, value: Any) -> Any:
     return value
 
 
+def function(name: str, value: Any, example: str) -> Any:
+    if not callable(value):
+        raise ValueError(f"{name} must be a function, got {_shown(value)}: pass e.g. {name}={example}")
+    return value
+
+
+def truth(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {_shown(value)}: pass e.g. {name}=True")
+    return bool(value)
+
+
+def instance(name: str, value: Any, kind: type, example: str) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {example} or the like, got {_shown(value)}: pass {name}={example}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = one_line(repr(value))
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
 def count(name: str, value: Any, at_least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
         raise ValueError(f"{name} must be an integer of at least {at_least}, got {value!r}")
@@ -116,7 +141,7 @@ def picks_leaves(name: str, value: Any, optional: bool = True) -> Any:
 
 
 def finite(name: str, value: Any) -> Any:
-    known = concrete(real(name, value))
+    known, name = concrete(real(name, value)), _of_column(name, value)
     if known is not None and not (good := np.isfinite(known)).all():
         at = tuple(map(int, np.unravel_index(np.argmin(good), known.shape)))
         raise ValueError(
@@ -182,6 +207,12 @@ def writable_folder(path: str | os.PathLike[str]) -> pathlib.Path:
     return folder
 
 
+def _of_column(name: str, value: Any) -> str:
+    """A column of pandas is called as in its table."""
+    own = getattr(value, "name", None) if hasattr(value, "to_numpy") else None
+    return name if own is None or name.startswith("column ") else f"column {own!r} of {name}"
+
+
 def _is_traced(value: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
@@ -208,7 +239,7 @@ def _of_objects(name: str, value: Any, array: np.ndarray) -> np.ndarray:
     for at, cell in np.ndenumerate(array):
         if isinstance(cell, str):
             raise ValueError(
-                f"{name} must be real numbers, got {cell!r}{_place(at)}: convert it, and encode categories as numbers"
+                f"{name} must be real numbers, got {cell!r}{_place(at)}: convert it, and give categories numbers"
             )
         if str(cell) in MISSING:
             raise ValueError(

@@ -49,33 +49,41 @@ def verify(module: Any, on_the_interval: Callable[[Any], tuple[Function, Float[A
 
     Nothing is asked where a leaf is traced, and each module is asked once.
     """
+    once(module, _compare_polynomial, on_the_interval)
+
+
+def once(module: Any, compare: Callable[..., None], *given: Any) -> None:
+    """`compare(name, module, *given)` in 64-bit, once for each module of a class that the package does not know."""
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(module))
     if not traced and not type(module).__module__.startswith(f"{__package__}."):
         with contextlib.suppress(jax.errors.TracerArrayConversionError):  # a tracer in a function of the module's
-            _verify(module.__class__, MadeFrom(module), on_the_interval)
+            _once(module.__class__, MadeFrom(module), compare, *given)
 
 
 @functools.lru_cache(maxsize=64)
-def _verify(
-    kind: type, module: MadeFrom[Any], on_the_interval: Callable[[Any], tuple[Function, Float[Array, " k"]]]
-) -> None:
+def _once(kind: type, module: MadeFrom[Any], compare: Callable[..., None], *given: Any) -> None:
     """`kind` tells classes of one name apart."""
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         exact = jax.tree.map(lambda x: jnp.asarray(x, float) if eqx.is_inexact_array(x) else x, module.value)
-        function, kinks = on_the_interval(exact)
-        edges = np.unique(np.clip([0.0, *np.asarray(kinks), 1.0], 0, 1))
-        edges = edges[np.append(True, np.diff(edges) > NARROWEST)]
+        compare(kind.__name__, exact, *given)
 
-        def worst(degree: int) -> tuple[float, int]:
-            deviation, scale = misfit(function, edges, degree, max(POINTS, 2 * degree + 2))
-            return float(deviation.max()) / max(1.0, scale), int(deviation.argmax())
 
-        degree, name = exact.degree, kind.__name__
-        error, piece = worst(degree)
-        if not error <= TOLERANCE:  # it may be NaN
-            fits = next((d for d in range(degree + 1, HIGHEST + 1) if worst(d)[0] <= TOLERANCE), None)
-            mend = "name all of its kinks" if fits is None else f"say degree = {fits}"
-            raise ValueError(
-                f"{name} says that it is a polynomial of degree {degree} between its kinks, but is none between "
-                f"{edges[piece]:.6g} and {edges[piece + 1]:.6g}: {mend}"
-            )
+def _compare_polynomial(
+    name: str, module: Any, on_the_interval: Callable[[Any], tuple[Function, Float[Array, " k"]]]
+) -> None:
+    function, kinks = on_the_interval(module)
+    edges = np.unique(np.clip([0.0, *np.asarray(kinks), 1.0], 0, 1))
+    edges = edges[np.append(True, np.diff(edges) > NARROWEST)]
+
+    def worst(degree: int) -> tuple[float, int]:
+        deviation, scale = misfit(function, edges, degree, max(POINTS, 2 * degree + 2))
+        return float(deviation.max()) / max(1.0, scale), int(deviation.argmax())
+
+    error, piece = worst(module.degree)
+    if not error <= TOLERANCE:  # it may be NaN
+        fits = next((d for d in range(module.degree + 1, HIGHEST + 1) if worst(d)[0] <= TOLERANCE), None)
+        mend = "name all of its kinks" if fits is None else f"say degree = {fits}"
+        raise ValueError(
+            f"{name} says that it is a polynomial of degree {module.degree} between its kinks, but is none between "
+            f"{edges[piece]:.6g} and {edges[piece + 1]:.6g}: {mend}"
+        )

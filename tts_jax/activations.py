@@ -9,12 +9,16 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 from typing_extensions import override
 
 from . import _checks as checks, _pieces as pieces
 from .exact import step
 from .exact.kernels import arc_cosine, arc_sine
+
+KERNEL_TOLERANCE = 1e-2
+"""Relative to the standard deviations: quadrature is that near for functions with kinks."""
 
 
 class AbstractActivation(eqx.Module):
@@ -138,6 +142,31 @@ def verify(activation: AbstractActivation) -> None:
             "pass e.g. SmoothStep(eta)"
         )
     pieces.verify(activation, _on_the_interval)
+
+
+def verify_kernel(activation: AbstractGaussianActivation) -> None:
+    """Raises `ValueError` for an activation of the user's whose `kernel` is not the mean of its product."""
+    pieces.once(activation, _compare_kernel)
+
+
+def _compare_kernel(name: str, activation: AbstractGaussianActivation) -> None:
+    """By Gauss and Hermite's rule in the plane, for two directions that are neither parallel nor orthogonal."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(100)
+    weights = weights / weights.sum()
+    w, v = jnp.array([1.1, 0.3]), jnp.array([-0.4, 0.9])
+    plane = jnp.stack([jnp.repeat(jnp.asarray(nodes), len(nodes)), jnp.tile(jnp.asarray(nodes), len(nodes))])
+    first, second = activation(w @ plane), activation(v @ plane)
+
+    def mean(values):
+        return float(np.outer(weights, weights).ravel() @ np.asarray(values))
+
+    expected, size = mean(first * second), (mean(first**2) * mean(second**2)) ** 0.5
+    got = float(activation.kernel(w, v))
+    if not abs(got - expected) <= KERNEL_TOLERANCE * size:  # it may be NaN
+        raise ValueError(
+            f"the kernel of {name} must be the mean of its product over Gaussian inputs, got {got:.6g} for directions "
+            f"{w.tolist()} and {v.tolist()}, where quadrature finds {expected:.6g}: mend kernel(w, v)"
+        )
 
 
 def _on_the_interval(activation: AbstractActivation) -> tuple[pieces.Function, Float[Array, " k"]]:

@@ -57,7 +57,7 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
     ):
         self.weights, self.positions = checks.leaf("weights", weights), checks.leaf("positions", positions)
         self.bias = None if bias is None else checks.leaf("bias", bias)
-        self.activation = activation
+        self.activation = checks.function("activation", activation, "SmoothStep(4e-3)")
         shape = self.weights.shape
         if shape != self.positions.shape or len(shape) < 2:
             raise ValueError(
@@ -138,7 +138,7 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
         activation: AbstractGaussianActivation,
     ):
         self.weights, self.directions = checks.leaf("weights", weights), checks.leaf("directions", directions)
-        self.activation = activation
+        self.activation = checks.function("activation", activation, "ReLU()")
         shape = self.directions.shape
         if len(shape) < 2 or 0 in shape or self.weights.shape != shape[:-1]:
             raise ValueError(

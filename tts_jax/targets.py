@@ -147,6 +147,10 @@ class Additive(eqx.Module):
     components: tuple[AbstractTarget, ...]
 
     def __init__(self, components: Sequence[AbstractTarget]):
+        if not isinstance(components, AbstractTarget | Sequence):
+            raise ValueError(
+                f"Additive needs a list of targets, got {checks.called(components)}: give one per coordinate"
+            )
         self.components = (components,) if isinstance(components, AbstractTarget) else tuple(components)
         if not self.components:
             raise ValueError("a target needs at least one component, got none: give one for each coordinate")
@@ -192,6 +196,13 @@ class SmoothTarget(AbstractTarget):
     ):
         if not callable(function):
             raise ValueError(f"a target needs a function of a scalar, got {type(function).__name__}: pass e.g. jnp.sin")
+        try:
+            jax.eval_shape(lambda x: function(x), jnp.zeros(()))  # which takes no ufunc of NumPy itself
+        except jax.errors.JAXTypeError:
+            raise ValueError(
+                f"a target needs a function that JAX can trace, got {checks.called(function)}: "
+                "write it with jnp in place of np, e.g. jnp.sin"
+            ) from None
         self.function = function
         checks.positive("tolerance", tolerance)
         edges = np.unique(np.concatenate([[0.0, 1.0], np.clip(np.asarray(checks.finite("kinks", kinks), float), 0, 1)]))

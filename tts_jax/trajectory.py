@@ -110,7 +110,10 @@ class Trajectory(eqx.Module):
         refuse_many_runs(self, "use jax.vmap(lambda run: run.at(index))(runs)")
         saves, known = len(self.slow_time), checks.concrete(index)
         if known is not None and not (known.ndim == 0 and known.dtype.kind in "iu" and -saves <= known < saves):
-            raise IndexError(f"index must be one of {-saves} to {saves - 1} for {saves} saves, got {index}")
+            raise IndexError(
+                f"index must be an integer from {-saves} to {saves - 1} for {saves} saves, got {index}: "
+                "it counts saves, see trajectory.slow_time for their times"
+            )
         stacked, fixed = eqx.partition(self.model, trainable(self.model))
         return eqx.combine(jax.tree.map(lambda leaf: leaf[index], stacked), fixed)
 

@@ -229,12 +229,6 @@ def test_a_problem_in_place_of_its_target_is_refused(pair, draw):
     reference.refuses(lambda: draw(pair), "PiecewiseConstant target", "got Regression", "problem.target")
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
 def test_a_script_shows_a_figure_and_batches_close_theirs(pair, tmp_path):
     """What `plt.show()` would show; a notebook shows what its cell returns, and that alone."""
     figure = plot.risks(pair)

@@ -42,7 +42,8 @@ class Integration(eqx.Module):
             for name, tolerance in (("rtol", rtol), ("atol", atol))
         )
         self.max_steps = checks.count("max_steps", max_steps)
-        self.adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+        chosen = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+        self.adjoint = checks.instance("adjoint", chosen, diffrax.AbstractAdjoint, "diffrax.ForwardMode()")
 
     def tolerances(self, dtype: jnp.dtype, closed_form: bool) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """`rtol` and `atol`; by default tight where the problem knows the model in `closed_form`."""

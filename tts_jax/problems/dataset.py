@@ -41,7 +41,7 @@ class Dataset(AbstractProblem):
 
     def __init__(self, x: Any, y: Any, loss: Callable[[PyTree, Array], Array] | None = None):
         self.x, self.y = checks.numbers("x", x), checks.numbers("y", y, integers=loss is not None)
-        self.row_loss = loss
+        self.row_loss = None if loss is None else checks.function("loss", loss, "optax.squared_error")
         if not self.x.ndim or not self.y.ndim or len(self.x) != len(self.y) or not len(self.x):
             raise ValueError(
                 f"x and y must have one row for each observation, got shapes {self.x.shape} and {self.y.shape}"
@@ -79,7 +79,7 @@ class Dataset(AbstractProblem):
 
     @override
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
-        rows = jax.random.randint(key, (n,), 0, len(self.x))
+        rows = jax.random.randint(checks.random_key("key", key), (checks.count("n", n),), 0, len(self.x))
         return self.x[rows], self.y[rows]
 
 

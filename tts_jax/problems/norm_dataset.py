@@ -67,7 +67,7 @@ class NormDataset(AbstractProblem):
 
     @override
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        rows = jax.random.randint(key, (n,), 0, len(self.x))
+        rows = jax.random.randint(checks.random_key("key", key), (checks.count("n", n),), 0, len(self.x))
         return self.x[rows], self.y[rows]
 
 

@@ -120,6 +120,7 @@ class Regression(AbstractProblem):
     @override
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         """`x` has shape (n, d), `y` shape (n,)."""
+        key, n = checks.random_key("key", key), checks.count("n", n)
         dimension = len(self.components)
         if self.noise_law is None:
             *coordinates, noise = jax.random.uniform(key, (dimension + 1, n), float)

@@ -45,6 +45,7 @@ def run_each(
 
     Raises `ValueError` where there is no run, or leading axes differ.
     """
+    checks.function("run", run, "lambda key: simulate(..., key=key)")
     checking_progress(progress)
     arrays, shared = eqx.partition(args, eqx.is_array)
     sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(arrays)}

@@ -139,7 +139,7 @@ class Grid(eqx.Module):
             seeds=seeds_of(seeds),
             axes={name: settings[name] for name in axes if isinstance(settings[name], tuple)},
             fixed={name: value for name, value in settings.items() if not isinstance(value, tuple)},
-            init=init,
+            init=checks.function("init", init, "lambda key, neurons, eta: ShallowNetwork.init(...)"),
         )
 
     @property

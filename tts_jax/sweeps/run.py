@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Real
 
+from .. import _checks as checks
 from .._progress import Counter, Progress, check as checking_progress, watching
 from .._workers import workers
 from ..dynamics import AbstractDynamics
@@ -86,6 +87,10 @@ def sweep(
     """
     checking_progress(progress)
     grid = Grid.of(dynamics, problem, slow_times, seeds, init, axes)
+    if devices is not None and not (
+        isinstance(devices, Sequence) and devices and all(isinstance(device, jax.Device) for device in devices)
+    ):
+        raise ValueError(f"devices must be a list of devices, got {checks.called(devices)}: pass e.g. jax.devices()")
     grid.check()
     first = grid.starts(grid.neurons, next(grid.cells()).eta)
     if not isinstance(first, ShallowNetwork):

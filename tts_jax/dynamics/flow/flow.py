@@ -55,7 +55,8 @@ class GradientFlow(AbstractDynamics):
     are not to train. It wins over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as
     all others have.
 
-    Raises `ValueError` for an `epsilon` that is not positive or does not fit `slow`.
+    Raises `ValueError` for an `epsilon` that is not positive or does not fit `slow`, and a `solver` or `adjoint` that is
+    none of Diffrax.
 
     Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
@@ -85,6 +86,8 @@ class GradientFlow(AbstractDynamics):
         self.epsilon, self.slow = checked_speeds(epsilon, slow)
         self.frozen = checks.picks_leaves("frozen", frozen)
         self.solver = solver
+        if solver is not None:
+            checks.instance("solver", solver, diffrax.AbstractSolver, "diffrax.Tsit5()")
         self.integration = Integration(rtol, atol, max_steps, adjoint)
 
     @override

@@ -103,12 +103,12 @@ class SGD(AbstractDynamics):
         self.batch_size = None if batch_size is None else checks.count("batch_size", batch_size)
         self.frozen = checks.picks_leaves("frozen", frozen)
         self.optimizer = None if optimizer is None else checked(optimizer, 1 + len(ratios_of(self.epsilon)))
-        self.reshuffle = reshuffle
+        self.reshuffle = checks.truth("reshuffle", reshuffle)
         adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         if not isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
             raise ValueError(
                 "SGD is differentiated by RecursiveCheckpointAdjoint (reverse mode) or ForwardMode, "
-                f"got {type(adjoint).__name__}"
+                f"got {checks.called(adjoint)}: pass adjoint=diffrax.ForwardMode(), or leave it out"
             )
         self.adjoint = adjoint
 
