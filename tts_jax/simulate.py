@@ -154,7 +154,7 @@ def _in_order(trajectory: Trajectory, begin: Float[Array, ""], before: Int[Array
 
 MENDS = {
     Status.MAX_STEPS: "raise max_steps, or max_events of the limit",
-    Status.SOLVER_FAILED: "give another solver, or larger rtol and atol",
+    Status.SOLVER_FAILED: "end earlier, or give another solver or larger rtol and atol where the dynamics has them",
     Status.DIVERGED: "take smaller steps, e.g. a smaller step_size of SGD or more save times of a solver without rtol",
 }
 
