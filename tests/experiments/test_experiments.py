@@ -205,7 +205,8 @@ def test_progress_counts_the_steps_of_sgd(outcome, reports):
 
 def test_a_run_that_fails_is_reported_and_stops_nothing(outcome, tmp_path):
     wild = experiments.preset("two-timescale", **(SMALL | {"step_size": 1.0}))
-    result = wild.run(tmp_path)
+    with pytest.warns(UserWarning, match=r"SGD did not end well, Trajectory\(diverged"):
+        result = wild.run(tmp_path)
     written = json.loads((tmp_path / "summary.json").read_text())
     rows = {row["name"]: row for row in written["dynamics"]}
     assert rows["SGD"]["status"] == "diverged"

@@ -55,8 +55,8 @@ class GradientFlow(AbstractDynamics):
     are not to train. It wins over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as
     all others have.
 
-    Raises `ValueError` for an `epsilon` that is not positive or does not fit `slow`, and a `solver` or `adjoint` that is
-    none of Diffrax.
+    Raises `ValueError` for an `epsilon` that is not positive or does not fit `slow`, and for a `solver` or an `adjoint`
+    that is none of Diffrax.
 
     Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
