@@ -85,7 +85,7 @@ def test_the_bound_has_no_gradient():
         w: jax.Array
 
         def __call__(self, x):
-            return jnp.sqrt(jnp.sum(self.w**2)) * x[0]
+            return jnp.sqrt(jnp.sum((self.w * x[0]) ** 2))
 
     def last(scale):
         data = tts.Dataset(scale * np.ones((2, 1)), np.array([1.0, 2.0]))
