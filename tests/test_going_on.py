@@ -172,7 +172,8 @@ def test_what_cannot_go_on_is_refused():
     run = tts.simulate(sgd(), model, problem, TIMES[:2], key=KEY)
     reference.refuses(lambda: tts.simulate(sgd(), run, problem, TIMES, key=KEY), "0.05", "got 0", "earlier saves")
     reference.refuses(lambda: tts.simulate(sgd(), run, problem, TIMES[1:]), "key", "goes on")
-    wild = tts.simulate(tts.SGD(EPSILON, 1e5, batch_size=BATCH), model, problem, [1e7], key=KEY)
+    with pytest.warns(UserWarning, match=r"Trajectory\(diverged"):
+        wild = tts.simulate(tts.SGD(EPSILON, 1e5, batch_size=BATCH), model, problem, [1e7], key=KEY)
     reference.refuses(lambda: tts.simulate(sgd(), wild, problem, [2e7], key=KEY), "diverged", "at(k)")
     later = tts.simulate(sgd(), run, problem, TIMES[1:], key=KEY)
     reference.refuses(lambda: later.then(run), "begins where this one ends", "simulate(dynamics, trajectory")

@@ -152,7 +152,8 @@ def test_a_flow_in_parts_ends_where_its_steps_do(name, max_steps, monkeypatch):
     flow = FLOWS[name]
     flow = tts.GradientFlow(flow.epsilon, flow.slow, max_steps=max_steps)
     model, problem = reference.build(reference.small_case())
-    got = tts.simulate(flow, model, problem, TIMES)
+    with pytest.warns(UserWarning, match="raise max_steps"):
+        got = tts.simulate(flow, model, problem, TIMES)
     assert got.status == tts.Status.MAX_STEPS
     assert got.stats.steps + got.stats.rejected == max_steps
     assert np.isfinite(got.risk[:2]).all()
