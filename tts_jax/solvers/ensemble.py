@@ -191,7 +191,7 @@ def solve(
     at once.
     """
     part = begin(equations, y0, args, times, first_step, control, max_steps, width)
-    return end(go_on(equations, part, jnp.asarray(jnp.iinfo(int).max)))
+    return end(go_on(equations, part, _no_limit()))
 
 
 def solve_recorded(
@@ -207,7 +207,7 @@ def solve_recorded(
     """The same, and what `ensemble_adjoint` needs."""
     tape = Tape.blank(len(y0), y0.shape[1], max_steps, y0.dtype)
     part = begin(equations, y0, args, times, first_step, control, max_steps, width, tape)
-    part = go_on(equations, part, jnp.asarray(jnp.iinfo(int).max))
+    part = go_on(equations, part, _no_limit())
     runs, results = y0.shape[1], part.progress.results
     assert results.tape is not None
 
@@ -275,6 +275,11 @@ def end(part: Part) -> Solutions:
     saved = jnp.take_along_axis(results.saved, jnp.argsort(results.row, axis=1), axis=1)[:-1].reshape(runs, saves, n)
     counted = (x[:-1] for x in (results.status, results.steps, results.rejected))
     return Solutions(jnp.moveaxis(saved, 0, -1), *counted)
+
+
+def _no_limit() -> Int[Array, ""]:
+    none = jnp.zeros((), int)
+    return jnp.full_like(none, jnp.iinfo(none.dtype).max)
 
 
 def _is_done(queue: _Queue, progress: _Progress) -> Bool[Array, ""]:
