@@ -173,15 +173,16 @@ class LocalFlow(AbstractReversible):
         self, error: Float[Array, "n lanes"], y: Float[Array, "n lanes"], args: Setting
     ) -> Float[Array, "n lanes"]:
         """Neurons closer than eta have weights that hardly matter but for their sum: a weight counts as far as the next
-        neuron is away, and the rest of it with that of the next. Of three, what is left of the first two once more."""
+        neuron is away, and the rest of it with that of the next. Of three, what is left of the first two once more.
+        Nor does an error of a weight matter that those of the positions make up for."""
 
-        def counted(y):
-            bias, a, u = self._split(y)
+        def counted(a, u):
             passed = _closeness(u, args.eta)
-            once = _pass_on(a, passed)
-            return self._join(bias, _pass_on(once, passed[:-1] * passed[1:]), u)
+            return _pass_on(_pass_on(a, passed), passed[:-1] * passed[1:])
 
-        return jax.jvp(counted, (y,), (error,))[1]
+        (_, a, u), (bias, e_a, e_u) = self._split(y), self._split(error)
+        of_weights, of_both = counted(e_a, u), jax.jvp(counted, (a, u), (e_a, e_u))[1]
+        return self._join(bias, jnp.where(jnp.abs(of_both) < jnp.abs(of_weights), of_both, of_weights), e_u)
 
     @override
     def order(self, y: Float[Array, "n lanes"]) -> Int[Array, "n lanes"]:
