@@ -121,6 +121,11 @@ class _Inputs(NamedTuple):
         finite = is_finite(eqx.filter(self.model, trainable(self.model)))
         return jnp.where(finite, self.model.vectors[1], jnp.nan)
 
+    @property
+    def has_bias(self) -> bool:
+        outer, inner = self.model.vectors
+        return len(outer) > len(inner)
+
 
 def _found(inputs: _Inputs, look: Look) -> tuple[str, Solutions]:
     """In words how, and what."""
@@ -167,41 +172,40 @@ def _leaves(inputs: _Inputs) -> _Leaves:
     return _Leaves(*jax.tree.map(lambda leaf: leaf[..., None], leaves))
 
 
-def _begin(inputs: _Inputs, leaves: _Leaves) -> local.Arguments:
-    outer, inner = inputs.model.vectors
+def _begin(leaves: _Leaves, has_bias: bool, max_steps: int) -> local.Arguments:
     u, setting, slow_times, first_step, tolerances = leaves
-    y0 = local.fitted(u, len(outer) > len(inner), setting)
-    return local.arguments(y0, setting, slow_times, first_step, tolerances, inputs.flow.integration.max_steps)
+    y0 = local.fitted(u, has_bias, setting)
+    return local.arguments(y0, setting, slow_times, first_step, tolerances, max_steps)
 
 
 @eqx.filter_jit
 def _arguments(inputs: _Inputs) -> local.Arguments:
-    return _begin(inputs, _leaves(inputs))
+    return _begin(_leaves(inputs), inputs.has_bias, inputs.flow.integration.max_steps)
 
 
 @eqx.filter_jit
 def _fitted_at_saves(inputs: _Inputs, found: Solutions) -> Solutions:
-    states = _refitted(found.saved[..., None], *inputs.model.vectors, _leaves(inputs).setting)
+    states = _refitted(found.saved[..., None], inputs.has_bias, _leaves(inputs).setting)
     return found._replace(saved=states[..., 0])
 
 
-def _refitted(
-    states: Float[Array, "t n lanes"], outer: Float[Array, " k"], inner: Float[Array, " m"], setting: local.Setting
-) -> Float[Array, "t n lanes"]:
+def _refitted(states: Float[Array, "t n lanes"], has_bias: bool, setting: local.Setting) -> Float[Array, "t n lanes"]:
     """With the weights once more at their optimum."""
-    saves, _, runs = states.shape
-    u = jnp.moveaxis(states[:, len(outer) :], 0, 1).reshape(len(inner), saves * runs)
+    saves, n, runs = states.shape
+    u = jnp.moveaxis(states[:, -(n // 2) :], 0, 1).reshape(n // 2, saves * runs)
     beside = jax.tree.map(lambda leaf: leaf if leaf.shape[-1] == 1 else jnp.tile(leaf, saves), setting)
-    return jnp.moveaxis(local.fitted(u, len(outer) > len(inner), beside).reshape(-1, saves, runs), 1, 0)
+    return jnp.moveaxis(local.fitted(u, has_bias, beside).reshape(n, saves, runs), 1, 0)
 
 
 @eqx.filter_custom_vjp
 def _side_by_side(inputs: _Inputs) -> Solutions:
     """In local coordinates, together with all that `jax.vmap` puts beside."""
 
+    has_bias, max_steps = inputs.has_bias, inputs.flow.integration.max_steps
+
     def run(*leaves):
-        found = ensemble.solve(*_begin(inputs, _Leaves(*leaves)))
-        return found._replace(saved=_refitted(found.saved, *inputs.model.vectors, leaves[1]))
+        found = ensemble.solve(*_begin(_Leaves(*leaves), has_bias, max_steps))
+        return found._replace(saved=_refitted(found.saved, has_bias, leaves[1]))
 
     return jax.tree.map(lambda leaf: leaf[..., 0], lanes_last(run)(*_leaves(inputs)))
 

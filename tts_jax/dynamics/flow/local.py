@@ -65,8 +65,9 @@ class LocalFlow(AbstractReversible):
         return -jnp.concatenate([found.d_c + pull, found.d_u])
 
     def ridge(self, u: Float[Array, "m lanes"], args: Setting) -> Float[Array, " lanes"]:
-        """With the floor, which is higher where two neurons merge, and a thousand times as high where three do."""
-        close = _closeness(u, args.eta)
+        """With the floor, which is higher where two neurons merge, and a thousand times as high where three do; it is
+        too small for its derivatives to count."""
+        close = jax.lax.stop_gradient(_closeness(u, args.eta))
         two = jnp.max(close, axis=0, initial=0.0) ** 8
         three = jnp.max(close[:-1] * close[1:], axis=0, initial=0.0) ** 8
         return args.ridge + args.floor * (2 + args.eta * (500 * two + 1e6 * three))
