@@ -352,7 +352,7 @@ def test_spectral_radius():
 def test_matrix_free_flow(perceptron):
     """It is for larger models: here one whose answer SciPy knows, the output layer fast, and its derivative."""
     fast = np.arange(6, 10)
-    linear = FactoredFastBlock(lambda args: jnp.where(np.arange(10) < 6, 1.0, 1 / args[0]), fast)
+    linear = FactoredFastBlock(lambda args: jnp.where(np.arange(10) < 6, 1.0, 1 / args[0][0]), fast)
     solver = Rodas5P(linear, autonomous=True)
 
     def run(epsilon):
