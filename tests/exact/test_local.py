@@ -289,7 +289,7 @@ def exact_risk(case) -> Fraction:
     """Every number is a fraction, and every piece of the squared residual a polynomial."""
     exact = np.vectorize(Fraction, otypes=[object])
     u, a, jumps, values = (exact(x) for x in (case.positions, case.weights, case.jumps, case.values))
-    eta, half, bias = Fraction(float(case.eta)), Fraction(1, 2), Fraction(case.bias or 0)
+    eta, half, bias = Fraction(float(case.eta)), Fraction(1, 2), exact(case.bias or 0).item()
     points = {x for p in u for x in (p - eta / 2, p, p + eta / 2)} | set(jumps)
     points = sorted({Fraction(0), Fraction(1)} | {x for x in points if 0 < x < 1})
     total = Fraction(0)
