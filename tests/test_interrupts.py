@@ -43,7 +43,12 @@ SCRIPT = """
 """
 CASES = {
     "SGD": {"run": "tts.simulate(tts.SGD(1e-4, 1e-4), model, problem, [0.0, end], key=key)", "end": 20.0},
-    "a flow": {"run": "tts.simulate(tts.GradientFlow(1e-9), model, problem, [0.0, end])", "end": 1e3, "neurons": 300},
+    "a flow": {
+        "setup": "flow = tts.GradientFlow(1e-9, rtol=1e-15, atol=1e-15, max_steps=10**9)",
+        "run": "tts.simulate(flow, model, problem, [0.0, end])",
+        "end": 1e3,
+        "neurons": 300,
+    },
     "a flow by Diffrax": {
         "setup": """data = tts.Dataset(*problem.sample(key, 500))
     model = eqx.nn.MLP(1, "scalar", 8, 1, activation=jnp.tanh, key=key)
@@ -60,10 +65,11 @@ CASES = {
 
 
 def started(script, *arguments):
-    """Given nothing that Python makes of a signal by itself."""
+    """Listening to the signal also where the tests run in the background of a shell, which ignores it."""
+    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     cache = {"JAX_COMPILATION_CACHE_DIR": str(jax.config.values["jax_compilation_cache_dir"])}
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        [sys.executable, "-c", listens + textwrap.dedent(script), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
