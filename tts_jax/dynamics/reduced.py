@@ -129,10 +129,9 @@ class _Inputs(NamedTuple):
 
 def _found(inputs: _Inputs, look: Look) -> tuple[str, Solutions]:
     """In words how, and what."""
-    flow, model, _, structure, slow_times = inputs
+    flow, _, _, structure, slow_times = inputs
     banded = structure.staircase is not None and structure.hessian is not None
     if banded and alone():
-        assert isinstance(model, ShallowNetwork)
         return BANDED, _fitted_at_saves(inputs, look_on(_arguments(inputs), look))
     if banded and isinstance(flow.integration.adjoint, diffrax.RecursiveCheckpointAdjoint):
         return BANDED, _side_by_side(inputs)
@@ -149,8 +148,7 @@ def _setting(inputs: _Inputs) -> local.Setting:
     assert isinstance(model, ShallowNetwork)
     assert isinstance(model.activation, SmoothStep)
     target, eta = structure.staircase(problem), model.activation.eta
-    rounding = jnp.full_like(eta, jnp.finfo(eta.dtype).eps)
-    return local.Setting(jnp.zeros_like(eta), flow.ridge, rounding, eta, target.jumps, target.values)
+    return local.Setting(jnp.zeros_like(eta), flow.ridge, eta, target.jumps, target.values)
 
 
 class _Leaves(NamedTuple):

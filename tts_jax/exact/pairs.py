@@ -109,18 +109,18 @@ def drops(of: Tail, start: Float[Array, "..."]) -> Float[Array, "n *lanes"]:
 
 def excess(one: Neurons, other: Neurons, eta: Float[Array, "..."]) -> Excess:
     """Of two different neurons, `one` before `other` in the order, not counting `cut_excess`."""
-    rate = 1 / eta
-    distance = (other.place - one.place) * rate
-    swapped = distance < 0
-    near = inner_overlap(jnp.where(swapped, -distance, distance))
-    return Excess(
-        jnp.where(swapped, (other.tail.reached - one.tail.reached) + (one.tail.edge - other.tail.edge), 0.0)
-        - eta * near.value,
-        jnp.where(swapped, one.tail.d_mean - near.d_high, -near.d_low),
-        jnp.where(swapped, -near.d_low - other.tail.d_mean, -near.d_high),
-        jnp.where(swapped, one.tail.dd_mean, 0.0) - near.d_low_low * rate,
-        -near.d_high_low * rate,
-        -jnp.where(swapped, other.tail.dd_mean, 0.0) - near.d_low_low * rate,
+    near, _, swapped = near_excess(one, other, eta)
+    here, there = one.tail, other.tail
+
+    def where_swapped(x):
+        return jnp.where(swapped, x, 0.0)
+
+    return near._replace(
+        value=near.value + where_swapped((there.reached - here.reached) + (here.edge - there.edge)),
+        d_one=near.d_one + where_swapped(here.d_mean),
+        d_other=near.d_other - where_swapped(there.d_mean),
+        d_one_one=near.d_one_one + where_swapped(here.dd_mean),
+        d_other_other=near.d_other_other - where_swapped(there.dd_mean),
     )
 
 

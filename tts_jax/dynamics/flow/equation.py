@@ -62,8 +62,7 @@ class FlowEquation(eqx.Module):
         if self.structure.staircase is None or not self.eliminates:
             return None
         target, activation = self.structure.staircase(self.problem), self.groups.fixed.activation
-        epsilon, nothing = self.epsilons[0], jnp.zeros_like(self.epsilons[0])
-        return Setting(epsilon, nothing, nothing, activation.eta, target.jumps, target.values)
+        return Setting(self.epsilons[0], None, activation.eta, target.jumps, target.values)
 
     def ravel(self, moving: PyTree) -> Float[Array, " n"]:
         return jnp.concatenate(moving.vectors) if self.eliminates else ravel_pytree(moving)[0]

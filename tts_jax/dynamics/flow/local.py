@@ -35,9 +35,8 @@ class Setting(NamedTuple):
     """Of each run, along the last axis."""
 
     epsilon: Float[Array, " lanes"]
-    ridge: Float[Array, " lanes"]
-    floor: Float[Array, " lanes"]
-    """A unit of rounding, or 0: see `LocalFlow.ridge`."""
+    ridge: Float[Array, " lanes"] | None
+    """None where there is none, as of the flow."""
     eta: Float[Array, " lanes"]
     jumps: Float[Array, "k lanes"]
     values: Float[Array, "k+1 lanes"]
@@ -61,16 +60,20 @@ class LocalFlow(AbstractReversible):
     def velocity(self, y: Float[Array, "n lanes"], args: Setting) -> Float[Array, "n lanes"]:
         bias, a, u = self._split(y)
         found = local.gradient(a, u, bias, args.eta, args.jumps, args.values, local.bandwidth(u, args.eta))
-        pull = 2 * self.ridge(u, args)[None] * local.by_plateaus(a, bias)
-        return -jnp.concatenate([found.d_c + pull, found.d_u])
+        d_c = found.d_c
+        if args.ridge is not None:
+            d_c = d_c + 2 * self._rounded(args.ridge, u, args.eta)[None] * local.by_plateaus(a, bias)
+        return -jnp.concatenate([d_c, found.d_u])
 
-    def ridge(self, u: Float[Array, "m lanes"], args: Setting) -> Float[Array, " lanes"]:
-        """With the floor, which is higher where two neurons merge, and a thousand times as high where three do; it is
-        too small for its derivatives to count."""
-        close = jax.lax.stop_gradient(_closeness(u, args.eta))
+    def _rounded(
+        self, ridge: Float[Array, " #lanes"], u: Float[Array, "m lanes"], eta: Float[Array, " #lanes"]
+    ) -> Float[Array, " lanes"]:
+        """With units of rounding added: more where two neurons merge, and a thousand times as many where three do. They
+        are too small for their derivatives to count."""
+        close = jax.lax.stop_gradient(_closeness(u, eta))
         two = jnp.max(close, axis=0, initial=0.0) ** 8
         three = jnp.max(close[:-1] * close[1:], axis=0, initial=0.0) ** 8
-        return args.ridge + args.floor * (2 + args.eta * (500 * two + 1e6 * three))
+        return ridge + jnp.finfo(u.dtype).eps * (2 + eta * (500 * two + 1e6 * three))
 
     @override
     def mass(self, x: Float[Array, "n lanes"], args: Setting) -> Float[Array, "n lanes"]:
@@ -87,7 +90,9 @@ class LocalFlow(AbstractReversible):
     def factor(self, y: Float[Array, "n lanes"], args: Setting, shift: Float[Array, " lanes"], space: _Space) -> _Space:
         bias, a, u = self._split(y)
         reach = local.bandwidth(u, args.eta)
-        ridge = args.epsilon * shift + 2 * self.ridge(u, args)
+        ridge = args.epsilon * shift
+        if args.ridge is not None:
+            ridge = ridge + 2 * self._rounded(args.ridge, u, args.eta)
         equal = (u[1:] == u[:-1]) & (a[1:] == a[:-1])
         matrix = band.hessian(a, u, bias, args.eta, args.jumps, args.values, ridge, shift, equal, reach, space.matrix)
         width = band.width(reach)
@@ -137,8 +142,7 @@ class LocalFlow(AbstractReversible):
         directions = (curvature.Directions(*self._split(jnp.moveaxis(x, 1, 0))) for x in (w, stages.u))
         by = curvature.slopes(a, u, bias, args.eta, args.jumps, args.values, reach, *directions)
         d_epsilon = total(total((stages.v * stages.rates)[:, : -self.neurons])) / args.epsilon
-        nothing = jnp.zeros_like(d_epsilon)
-        by_setting = Setting(d_epsilon, nothing, nothing, by.eta, by.jumps, by.values)
+        by_setting = Setting(d_epsilon, None, by.eta, by.jumps, by.values)
         if any((wanted.eta, wanted.jumps, wanted.values)):
             by_setting = jax.tree.map(jnp.add, by_setting, self._by_setting(args, stages.points, w, wanted.eta))
         return -self._join(by.bias if self.has_bias else None, by.a, by.u), jax.tree.map(jnp.negative, by_setting)
@@ -161,8 +165,7 @@ class LocalFlow(AbstractReversible):
         w_bias = jnp.zeros_like(eta) if w_bias is None else w_bias
         by_target = curvature.by_target(u, eta, jumps, values, w_a, a * w_u, jnp.zeros_like(u), w_bias)
         d_eta, d_jumps, d_values = (total(jnp.moveaxis(x, -2, 0)) for x in (d_eta, *by_target))
-        nothing = jnp.zeros_like(d_eta)
-        return Setting(nothing, nothing, nothing, d_eta, d_jumps, d_values)
+        return Setting(jnp.zeros_like(d_eta), None, d_eta, d_jumps, d_values)
 
     @override
     def suits(self, y: Float[Array, "n lanes"], args: Setting) -> Bool[Array, ""]:
@@ -334,7 +337,7 @@ def arguments(
     max_steps: int,
 ) -> Arguments:
     """For all runs, a few at a time; what they agree on has one lane."""
-    leaves = y0, *setting, slow_times, first_step, *tolerances
+    leaves = jax.tree.leaves((y0, setting, slow_times, first_step, tolerances))
     runs = max(leaf.shape[-1] for leaf in leaves)
     n = len(y0)
     neurons = n // 2
