@@ -84,8 +84,11 @@ def _without_lost_runs(dataset: "xarray.Dataset", path: pathlib.Path) -> "xarray
 
 
 def partly(there: Sequence[bool]) -> bool:
-    """Of the files of a chunk, in the order in which they are written: whether some were lost since they were there."""
-    return not all(there) and (there[-1] or all(there[:-1]))
+    """Of the files of a chunk, in the order in which they are written: whether one was lost after the last was written.
+
+    Where the last is not there, a sweep may have been ended, or still be, between two of them.
+    """
+    return there[-1] and not all(there)
 
 
 def warn_of_lost(path: pathlib.Path, runs: int, what: str) -> None:
@@ -156,8 +159,9 @@ class Store(Results):
     @override
     def write(self, chunk: Chunk, values: dict[str, np.ndarray]) -> None:
         try:
-            for name, value in values.items():
+            for name in reversed(values):
                 self._file(name, chunk).unlink(missing_ok=True)
+            for name, value in values.items():
                 self.arrays[name][chunk.where] = value
         except OSError as error:
             message = f"cannot write into {self.path} ({error.strerror}): finished runs are kept, make room and resume"
