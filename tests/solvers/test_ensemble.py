@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from tts_jax.solvers.ensemble import OUT_OF_STEPS, SOLVED, STALLED, AbstractSideBySide, Control, solve
+from tts_jax.solvers.ensemble import OUT_OF_STEPS, SOLVED, STALLED, AbstractSideBySide, Control, Runs, solve
 
 RUNS, WIDTH, MAX_STEPS = 20, 7, 10_000
 MU = np.geomspace(0.1, 1000.0, RUNS)
@@ -39,7 +39,8 @@ class VanDerPol(AbstractSideBySide):
 def run(y0=STARTS, times=TIMES, max_steps=MAX_STEPS, width=WIDTH):
     tolerance = jnp.full(1, 1e-9)
     first_step = jnp.full(RUNS, 1e-4)
-    return solve([VanDerPol()], y0, jnp.asarray(MU), times, first_step, Control(tolerance, tolerance), max_steps, width)
+    control = Control(tolerance, tolerance)
+    return solve(Runs([VanDerPol()], y0, jnp.asarray(MU), times, first_step, control, max_steps, width))
 
 
 @pytest.fixture(scope="module")

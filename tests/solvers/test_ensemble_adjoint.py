@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_ensemble import MU, RUNS, STARTS, TIMES, VanDerPol
 
-from tts_jax.solvers.ensemble import Control, solve, solve_recorded, step
+from tts_jax.solvers.ensemble import Control, Runs, solve, solve_recorded, step
 from tts_jax.solvers.ensemble_adjoint import AbstractReversible, pull_back
 
 ENOUGH, TIGHT = 2**20, 2**11
@@ -37,10 +37,10 @@ class Reversible(VanDerPol, AbstractReversible):
 
 @functools.partial(jax.jit, static_argnames=("max_steps", "width"))
 def gradient(y0=STARTS, bar=BAR, max_steps=ENOUGH, width=7):
-    equations, mu, times = [Reversible()], jnp.asarray(MU), jnp.asarray(TIMES)
-    y0, bar = jnp.asarray(y0), jnp.asarray(bar)
-    solutions, record = solve_recorded(equations, y0, mu, times, FIRST, TOLERANCE, max_steps, width)
-    return solutions, record, pull_back(equations, mu, times, TOLERANCE, max_steps, width, solutions, record, bar, True)
+    y0, mu, times = jnp.asarray(y0), jnp.asarray(MU), jnp.asarray(TIMES)
+    runs = Runs([Reversible()], y0, mu, times, FIRST, TOLERANCE, max_steps, width)
+    solutions, record = solve_recorded(runs)
+    return solutions, record, pull_back(runs, solutions, record, jnp.asarray(bar), True)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def whole():
 def test_the_solve_is_the_same(whole):
     want = jax.jit(
         lambda y0: solve(
-            [VanDerPol()], y0, jnp.asarray(MU), jnp.asarray(TIMES), FIRST, TOLERANCE, jnp.asarray(ENOUGH), 7
+            Runs([VanDerPol()], y0, jnp.asarray(MU), jnp.asarray(TIMES), FIRST, TOLERANCE, jnp.asarray(ENOUGH), 7)
         )
     )(STARTS)
     jax.tree.map(np.testing.assert_array_equal, whole[0], want)

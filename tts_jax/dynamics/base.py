@@ -172,7 +172,7 @@ class Groups(NamedTuple):
         """What of it holds for the leaves that move alone."""
         if not jax.tree.leaves(self.frozen):
             return structure
-        return structure._replace(hessian=None, sample_gradient=None, staircase=None)
+        return structure._replace(hessian=None, sample_gradient=None, staircase=None, staircases=None)
 
     def over_time(self, moving: PyTree) -> PyTree:
         """The model of a trajectory, of leaves that have moved; frozen ones have the same time axis."""

@@ -22,11 +22,12 @@ from ..networks import AbstractTwoLayerNetwork, ShallowNetwork, trainable
 from ..problems import AbstractProblem, Structure
 from ..problems.base import risk_gradient
 from ..solvers import DenseJacobian, Rodas5P, ensemble
-from ..solvers.ensemble import Solutions
+from ..solvers.ensemble import Runs, Solutions
 from ..trajectory import Stats, Trajectory, is_finite, risk_and_status
 from .base import AbstractDynamics, Task
 from .flow import local
-from .flow.side_by_side import look_on
+from .flow.neurons import Setting
+from .flow.side_by_side import look_on, pulled_back_as, runs_of
 from .integration import InitialValueProblem, Integration, Solution, integrate, integrate_in_parts
 
 FIRST_STEP = 1e-6
@@ -132,7 +133,7 @@ def _found(inputs: _Inputs, look: Look) -> tuple[str, Solutions]:
     flow, _, _, structure, slow_times = inputs
     banded = structure.staircase is not None and structure.hessian is not None
     if banded and alone():
-        return BANDED, _fitted_at_saves(inputs, look_on(_arguments(inputs), look))
+        return BANDED, _fitted_at_saves(inputs, look_on(_runs(inputs), look))
     if banded and isinstance(flow.integration.adjoint, diffrax.RecursiveCheckpointAdjoint):
         return BANDED, _side_by_side(inputs)
     method = f"Rodas5P, {'dense' if structure.hessian is None else 'closed-form'} Jacobian"
@@ -142,20 +143,20 @@ def _found(inputs: _Inputs, look: Look) -> tuple[str, Solutions]:
     return method, _of_positions(inputs)
 
 
-def _setting(inputs: _Inputs) -> local.Setting:
+def _setting(inputs: _Inputs) -> Setting:
     flow, model, problem, structure, _ = inputs
     assert structure.staircase is not None
     assert isinstance(model, ShallowNetwork)
     assert isinstance(model.activation, SmoothStep)
     target, eta = structure.staircase(problem), model.activation.eta
-    return local.Setting(jnp.zeros_like(eta), flow.ridge, eta, target.jumps, target.values)
+    return Setting(jnp.zeros_like(eta), flow.ridge, eta, target.jumps, target.values)
 
 
 class _Leaves(NamedTuple):
     """Of runs, which are the last axis."""
 
     u: Float[Array, "m #lanes"]
-    setting: local.Setting
+    setting: Setting
     slow_times: Float[Array, "t #lanes"]
     first_step: Float[Array, " #lanes"]
     tolerances: tuple[Float[Array, " #lanes"], Float[Array, " #lanes"]]
@@ -170,14 +171,14 @@ def _leaves(inputs: _Inputs) -> _Leaves:
     return _Leaves(*jax.tree.map(lambda leaf: leaf[..., None], leaves))
 
 
-def _begin(leaves: _Leaves, has_bias: bool, max_steps: int) -> local.Arguments:
+def _begin(leaves: _Leaves, has_bias: bool, max_steps: int) -> Runs:
     u, setting, slow_times, first_step, tolerances = leaves
     y0 = local.fitted(u, has_bias, setting)
-    return local.arguments(y0, setting, slow_times, first_step, tolerances, max_steps)
+    return runs_of(y0, setting, slow_times, first_step, tolerances, max_steps)
 
 
 @eqx.filter_jit
-def _arguments(inputs: _Inputs) -> local.Arguments:
+def _runs(inputs: _Inputs) -> Runs:
     return _begin(_leaves(inputs), inputs.has_bias, inputs.flow.integration.max_steps)
 
 
@@ -187,45 +188,12 @@ def _fitted_at_saves(inputs: _Inputs, found: Solutions) -> Solutions:
     return found._replace(saved=states[..., 0])
 
 
-def _refitted(states: Float[Array, "t n lanes"], has_bias: bool, setting: local.Setting) -> Float[Array, "t n lanes"]:
+def _refitted(states: Float[Array, "t n lanes"], has_bias: bool, setting: Setting) -> Float[Array, "t n lanes"]:
     """With the weights once more at their optimum."""
     saves, n, runs = states.shape
     u = jnp.moveaxis(states[:, -(n // 2) :], 0, 1).reshape(n // 2, saves * runs)
     beside = jax.tree.map(lambda leaf: leaf if leaf.shape[-1] == 1 else jnp.tile(leaf, saves), setting)
     return jnp.moveaxis(local.fitted(u, has_bias, beside).reshape(n, saves, runs), 1, 0)
-
-
-@eqx.filter_custom_vjp
-def _side_by_side(inputs: _Inputs) -> Solutions:
-    """In local coordinates, together with all that `jax.vmap` puts beside."""
-
-    has_bias, max_steps = inputs.has_bias, inputs.flow.integration.max_steps
-
-    def run(*leaves):
-        found = ensemble.solve(*_begin(_Leaves(*leaves), has_bias, max_steps))
-        return found._replace(saved=_refitted(found.saved, has_bias, leaves[1]))
-
-    return jax.tree.map(lambda leaf: leaf[..., 0], lanes_last(run)(*_leaves(inputs)))
-
-
-@_side_by_side.def_fwd
-def _(perturbed, inputs):
-    del perturbed
-    moving, fixed = eqx.partition(inputs, eqx.is_inexact_array)
-
-    def states(moving):
-        found = _of_positions(eqx.combine(moving, fixed))
-        return found.saved, found
-
-    _, pullback, found = jax.vjp(states, moving, has_aux=True)
-    return found, pullback
-
-
-@_side_by_side.def_bwd
-def _(pullback, cotangent, perturbed, inputs):
-    del perturbed, inputs
-    (gradient,) = pullback(cotangent.saved)
-    return gradient
 
 
 def _equation(inputs: _Inputs) -> InitialValueProblem:
@@ -276,6 +244,19 @@ def _with_weights(inputs: _Inputs, solution: Solution) -> Solutions:
     equation = _equation(inputs)
     states = jax.vmap(lambda u: jnp.concatenate(equation.model_at(u, equation.args).vectors))(solution.states)
     return Solutions(states, solution.status, solution.stats.steps, solution.stats.rejected)
+
+
+@pulled_back_as(_of_positions)
+def _side_by_side(inputs: _Inputs) -> Solutions:
+    """In local coordinates, together with all that `jax.vmap` puts beside."""
+
+    has_bias, max_steps = inputs.has_bias, inputs.flow.integration.max_steps
+
+    def run(*leaves):
+        found = ensemble.solve(_begin(_Leaves(*leaves), has_bias, max_steps))
+        return found._replace(saved=_refitted(found.saved, has_bias, leaves[1]))
+
+    return jax.tree.map(lambda leaf: leaf[..., 0], lanes_last(run)(*_leaves(inputs)))
 
 
 @eqx.filter_jit

@@ -86,12 +86,14 @@ def hessian(
     equal: Bool[Array, "pairs lanes"],
     reach: int | Int[Array, ""],
     space: Workspace,
+    *,
+    holds_bias: bool = True,
 ) -> Workspace:
     r"""$T^T (\mathrm{diag}(\rho, s) + H)\,T$ in the first `width(reach) + 1` columns of blocks of the workspace.
 
-    `ridge`, $\rho$, is added for the weights and the bias, `shift`, s, for the positions. Where a neuron is `equal` to
-    the next, $(a_j - a_{j+1})^2$ is added to the quadratic form: it costs nothing where they move alike, and holds what
-    nothing else holds where they do not.
+    `ridge`, $\rho$, is added for the weights and, where it `holds_bias`, for the bias; `shift`, s, for the positions.
+    Where a neuron is `equal` to the next, $(a_j - a_{j+1})^2$ is added to the quadratic form: it costs nothing where
+    they move alike, and holds what nothing else holds where they do not.
 
     `reach` is K or more, and no more than the workspace is made for.
     """
@@ -123,7 +125,8 @@ def hessian(
         uu, uc, _, cc = _coupled(0, pairs, terms)
         uu = uu + (2 * terms.weights * terms.bend)[:-1] + shift
         uc = uc + 2 * (terms.weights * terms.d_mean + terms.slope)[:-1]
-        cc = cc + 2 * terms.drop[:-1] + ridge * np.where(slot == m, 1.0, 2.0) + 4 * tied + tied_before + tied_after
+        held = np.where((slot == m) | ((slot == 0) & (not holds_bias)), 1.0, 2.0)
+        cc = cc + 2 * terms.drop[:-1] + ridge * held + 4 * tied + tied_before + tied_after
         uc = jnp.where(absent_u | absent_c, 0.0, uc)
         return jnp.where(absent_u, 1.0, uu), uc, uc, jnp.where(absent_c, 1.0, cc)
 

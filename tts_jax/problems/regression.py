@@ -104,6 +104,7 @@ class Regression(AbstractProblem):
             normal_equations=_normal_equations if continuous else None,
             sample_gradient=SampleGradient(samples.of_arrays, samples.of_rows) if closed_form and alone else None,
             staircase=_target if constant and alone and isinstance(model.activation, SmoothStep | Heaviside) else None,
+            staircases=_targets if closed_form else None,
             refusal=f"normal equations need neurons without jumps, got {type(model.activation).__name__}: "
             "pass activation=SmoothStep(eta)",
         )
@@ -153,9 +154,12 @@ def _normal_equations(problem: Regression, model: ShallowNetwork) -> NormalEquat
 
 
 def _target(problem: Regression) -> PiecewiseConstant:
-    (target,) = problem.components
-    assert isinstance(target, PiecewiseConstant)
+    (target,) = _targets(problem)
     return target
+
+
+def _targets(problem: Regression) -> tuple[PiecewiseConstant, ...]:
+    return tuple(part for part in problem.components if isinstance(part, PiecewiseConstant))
 
 
 def _steps(problem: Regression, model: ShallowNetwork) -> tuple[SmoothStep, tuple[PiecewiseConstant, ...]]:

@@ -35,6 +35,9 @@ class Structure(NamedTuple):
     staircase: Callable[[Any], PiecewiseConstant] | None = None
     """The target of a problem, where steps learn a piecewise constant one in one dimension: there the two-timescale
     limit exists."""
+    staircases: Callable[[Any], tuple[PiecewiseConstant, ...]] | None = None
+    """The target of each coordinate, where smooth steps learn piecewise constant ones: there flows have local
+    coordinates."""
     refusal: str = ""
     """Why there are no normal equations."""
 

@@ -76,6 +76,25 @@ class Control(NamedTuple):
     safety: float = 0.85
 
 
+class Runs(NamedTuple):
+    """What is to be solved, from time 0 to the last of `times`, which do not decrease.
+
+    Leaves of `args` have the runs as their last axis, of one entry where they agree.
+    """
+
+    equations: Sequence[AbstractSideBySide]
+    """The same but for their workspaces: the next is used from where one `suits` no more."""
+    y0: Float[Array, "n runs"]
+    """A run whose start is not finite has stalled at once."""
+    args: PyTree
+    times: Float[Array, "t runs"]
+    first_step: Float[Array, " runs"]
+    control: Control
+    max_steps: int | Int[Array, ""]
+    width: int
+    """How many at a time."""
+
+
 class Solutions(NamedTuple):
     saved: Float[Array, "t n runs"]
     """NaN after a failure."""
@@ -174,85 +193,51 @@ class Part(NamedTuple):
         return jnp.where(self.done, self.progress.results.steps[-2], self.progress.lanes.steps)
 
 
-def solve(
-    equations: Sequence[AbstractSideBySide],
-    y0: Float[Array, "n runs"],
-    args: PyTree,
-    times: Float[Array, "t runs"],
-    first_step: Float[Array, " runs"],
-    control: Control,
-    max_steps: int | Int[Array, ""],
-    width: int,
-) -> Solutions:
-    """From time 0 to the last of `times`, which do not decrease, `width` runs at a time.
-
-    Leaves of `args` have the runs as their last axis, of one entry where they agree. The `equations` are the same but
-    for their workspaces: the next is used from where one `suits` no more. A run whose start is not finite has stalled
-    at once.
-    """
-    part = begin(equations, y0, args, times, first_step, control, max_steps, width)
-    return end(go_on(equations, part, _no_limit()))
+def solve(runs: Runs) -> Solutions:
+    return end(go_on(runs.equations, begin(runs), _no_limit()))
 
 
-def solve_recorded(
-    equations: Sequence[AbstractSideBySide],
-    y0: Float[Array, "n runs"],
-    args: PyTree,
-    times: Float[Array, "t runs"],
-    first_step: Float[Array, " runs"],
-    control: Control,
-    max_steps: int,
-    width: int,
-) -> tuple[Solutions, Record]:
+def solve_recorded(runs: Runs) -> tuple[Solutions, Record]:
     """The same, and what `ensemble_adjoint` needs."""
-    tape = Tape.blank(len(y0), y0.shape[1], max_steps, y0.dtype)
-    part = begin(equations, y0, args, times, first_step, control, max_steps, width, tape)
-    part = go_on(equations, part, _no_limit())
-    runs, results = y0.shape[1], part.progress.results
+    n, count = runs.y0.shape
+    assert isinstance(runs.max_steps, int)
+    part = go_on(runs.equations, begin(runs, Tape.blank(n, count, runs.max_steps, runs.y0.dtype)), _no_limit())
+    results = part.progress.results
     assert results.tape is not None
 
     def by_run(table):
-        return jnp.moveaxis(table[:-1].reshape(runs, -1, table.shape[1]), 0, -1)
+        return jnp.moveaxis(table[:-1].reshape(count, -1, table.shape[1]), 0, -1)
 
     return end(part), Record(
-        order=equations[0].order(y0),
+        order=runs.equations[0].order(runs.y0),
         rows=by_run(results.row),
         end=results.end[:-1],
         moments=by_run(results.tape.moments),
         stride=results.tape.stride[:-1],
-        last=jnp.full(runs, part.progress.last),
+        last=jnp.full(count, part.progress.last),
     )
 
 
-def begin(
-    equations: Sequence[AbstractSideBySide],
-    y0: Float[Array, "n runs"],
-    args: PyTree,
-    times: Float[Array, "t runs"],
-    first_step: Float[Array, " runs"],
-    control: Control,
-    max_steps: int | Int[Array, ""],
-    width: int,
-    tape: Tape | None = None,
-) -> Part:
+def begin(runs: Runs, tape: Tape | None = None) -> Part:
     """`solve`, before the first step: for a host that looks on between its parts."""
-    n, runs = y0.shape
+    equations, y0, args, times, first_step, control, max_steps, width = runs
+    n, count = y0.shape
     saves = len(times)
     order = equations[0].order(y0)
     queue = _Queue(jnp.take_along_axis(y0, order, axis=0), order, args, times, first_step, control, max_steps)
-    at_start = jnp.where((times <= 0).T[:, :, None], queue.y0.T[:, None, :], jnp.nan).reshape(runs * saves, n)
-    rows = jnp.broadcast_to(order.T[:, None, :], (runs, saves, n)).reshape(runs * saves, n)
-    counts = jnp.zeros(runs + 1, int)
+    at_start = jnp.where((times <= 0).T[:, :, None], queue.y0.T[:, None, :], jnp.nan).reshape(count * saves, n)
+    rows = jnp.broadcast_to(order.T[:, None, :], (count, saves, n)).reshape(count * saves, n)
+    counts = jnp.zeros(count + 1, int)
     results = _Results(
         jnp.concatenate([at_start, at_start[:1]]),
         jnp.concatenate([rows, rows[:1]]),
         counts,
         counts,
         counts,
-        jnp.zeros(runs + 1, y0.dtype),
+        jnp.zeros(count + 1, y0.dtype),
         tape,
     )
-    width = min(width, runs)
+    width = min(width, count)
     none = jnp.zeros((), int)
     return Part(queue, _Progress(_begin(queue, jnp.arange(width)), jnp.asarray(width), results, none, none))
 

@@ -17,7 +17,6 @@ as they do in Diffrax. A run that did not reach a save has NaN as its gradient i
 import abc
 import functools
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -30,6 +29,7 @@ from .ensemble import (
     AbstractSideBySide,
     Control,
     Record,
+    Runs,
     Solutions,
     chosen_of,
     combine,
@@ -71,7 +71,7 @@ class AbstractReversible(AbstractSideBySide):
         $v_i$; it may be zero for parameters that are not `wanted`."""
 
 
-class _Runs(NamedTuple):
+class _Solved(NamedTuple):
     """All runs that were solved, and what comes back to them."""
 
     args: PyTree
@@ -96,29 +96,25 @@ class _Lanes(NamedTuple):
 
 
 def pull_back(
-    equations: Sequence[AbstractReversible],
-    args: PyTree,
-    times: Float[Array, "t runs"],
-    control: Control,
-    max_steps: int,
-    width: int,
-    solutions: Solutions,
-    record: Record,
-    bar: Float[Array, "t n runs"],
-    wanted: PyTree,
+    runs: Runs, solutions: Solutions, record: Record, bar: Float[Array, "t n runs"], wanted: PyTree
 ) -> tuple[Float[Array, "n runs"], PyTree]:
     """The cotangents of y0 and, with one entry for each run, of those `args` that are `wanted`, from those of `saved`.
 
-    The first arguments are those of `ensemble.solve_recorded`, whose results the next are.
+    `solutions` and `record` are what `ensemble.solve_recorded` has found.
     """
+    equations, _, args, times, _, control, max_steps, width = runs
     width = min(width, bar.shape[-1])
     longest = 2 ** math.ceil(math.log2(max(1.0, max_steps / len(record.moments))))
-    runs = _Runs(args, times, control, solutions.steps, record, jnp.take_along_axis(bar, record.rows, axis=1))
+    solved = _Solved(args, times, control, solutions.steps, record, jnp.take_along_axis(bar, record.rows, axis=1))
     last = jnp.max(record.last)
     found = jnp.zeros(bar.shape[1:], bar.dtype), _blank(args, bar.shape[-1])
     for i, equation in enumerate(equations):
+        assert isinstance(equation, AbstractReversible)
         program = one_kernel(functools.partial(_pull_all, equation, wanted, longest, width))
-        found = program(runs) if len(equations) == 1 else jax.lax.cond(last == i, program, lambda _, x=found: x, runs)
+        if len(equations) == 1:
+            found = program(solved)
+        else:
+            found = jax.lax.cond(last == i, program, lambda _, x=found: x, solved)
     start, args_bar = found
     start = jnp.take_along_axis(start, jnp.argsort(record.order, axis=0), axis=0)
     start = start + jnp.sum(jnp.where((times <= 0)[:, None], bar, 0.0), axis=0)
@@ -131,7 +127,7 @@ def _blank(args: PyTree, lanes: int) -> PyTree:
 
 
 def _pull_all(
-    equation: AbstractReversible, wanted: PyTree, longest: int, width: int, runs: _Runs
+    equation: AbstractReversible, wanted: PyTree, longest: int, width: int, runs: _Solved
 ) -> tuple[Float[Array, "n runs"], PyTree]:
     """So many runs at a time."""
     n, count = runs.record.order.shape
@@ -150,7 +146,7 @@ def _pull_all(
 
 
 def _pull_portion(
-    equation: AbstractReversible, wanted: PyTree, longest: int, runs: _Runs, run: Int[Array, " lanes"]
+    equation: AbstractReversible, wanted: PyTree, longest: int, runs: _Solved, run: Int[Array, " lanes"]
 ) -> _Lanes:
     n, count = runs.record.order.shape
     record, chosen = runs.record, chosen_of(count, run)
@@ -220,7 +216,7 @@ def _pull_portion(
 def _pull_step(
     equation: AbstractReversible,
     wanted: PyTree,
-    runs: _Runs,
+    runs: _Solved,
     lanes: _Lanes,
     now: Moment,
     h: Float[Array, " lanes"],
@@ -273,7 +269,7 @@ def _as_before(
 
 
 def _pull_saves(
-    runs: _Runs,
+    runs: _Solved,
     lanes: _Lanes,
     now: Moment,
     h: Float[Array, " lanes"],

@@ -10,7 +10,7 @@ import pytest
 
 import tts_jax as tts
 from tts_jax import _kernel
-from tts_jax.dynamics.flow import local
+from tts_jax.dynamics.flow import neurons
 
 PROBLEM = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, 3.0]))
 TIMES = jnp.array([0.1, 1.0])
@@ -42,7 +42,7 @@ def test_all_loops_of_a_solve_are_in_one_kernel(runs):
 @pytest.mark.parametrize("runs", [None, 3])
 def test_on_a_gpu_nobody_is_called(runs, monkeypatch):
     """No library, no host: all of a lowered program are operations of its own."""
-    for module in (_kernel, local):
+    for module in (_kernel, neurons):
         monkeypatch.setattr(module, "platform", lambda: "gpu")
     # Six neurons, for which no test has traced the program of a CPU.
     text = traced(6, runs).lower(lowering_platforms=("cuda",)).as_text()

@@ -12,7 +12,7 @@ import pytest
 import reference
 
 import tts_jax as tts
-from tts_jax.dynamics.flow import local
+from tts_jax.dynamics.flow import neurons
 
 RUNS, NEURONS = 6, 4
 
@@ -123,7 +123,7 @@ def test_out_of_steps(runs, solved):
 
 def test_more_near_neurons_than_memory_is_taken_for(runs, solved, monkeypatch):
     """The rest of the runs has a larger workspace."""
-    monkeypatch.setattr(local, "FEW", 1)
+    monkeypatch.setattr(neurons, "FEW", 1)
     got = eqx.filter_jit(jax.vmap(lambda run: simulate(run)))(runs)
     agree(got, solved, 1e-9)
 

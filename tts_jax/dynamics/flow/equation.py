@@ -18,8 +18,8 @@ from ...solvers import DenseJacobian, Rodas5P
 from ..base import Groups, slowest, two_timescale
 from ..integration import InitialValueProblem
 from .eliminated import EliminatedWeights
-from .local import Setting
 from .matrix_free import FactoredFastBlock, spectral_radius
+from .neurons import Setting
 
 DENSE = 512
 """Up to this many parameters a Jacobian is factored."""
@@ -58,11 +58,17 @@ class FlowEquation(eqx.Module):
 
     @property
     def setting(self) -> Setting | None:
-        """Where steps learn a piecewise constant target in one dimension."""
-        if self.structure.staircase is None or not self.eliminates:
+        """Where smooth steps learn piecewise constant targets."""
+        if self.structure.staircases is None or not self.eliminates:
             return None
-        target, activation = self.structure.staircase(self.problem), self.groups.fixed.activation
-        return Setting(self.epsilons[0], None, activation.eta, target.jumps, target.values)
+        targets, eta = self.structure.staircases(self.problem), self.groups.fixed.activation.eta
+        if len(targets) == 1:
+            return Setting(self.epsilons[0], None, eta, targets[0].jumps, targets[0].values)
+        most = max(len(target.jumps) for target in targets)
+        # Jumps of height 0 fill up.
+        jumps = [jnp.pad(target.jumps, (0, most - len(target.jumps)), constant_values=1.0) for target in targets]
+        values = [jnp.pad(target.values, (0, most - len(target.jumps)), mode="edge") for target in targets]
+        return Setting(self.epsilons[0], None, eta, jnp.stack(jumps, axis=1), jnp.stack(values, axis=1))
 
     def ravel(self, moving: PyTree) -> Float[Array, " n"]:
         return jnp.concatenate(moving.vectors) if self.eliminates else ravel_pytree(moving)[0]
