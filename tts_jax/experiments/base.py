@@ -21,10 +21,12 @@ Report = Callable[[str, int, int], None]
 
 
 class Verdict(enum.StrEnum):
+    """What the data says of a claim."""
+
     HOLDS = "holds"
     FAILS = "fails"
     UNDECIDED = "undecided"
-    """The data speaks neither for the claim nor against it: too few repeats, or runs that failed."""
+    """Neither: too few repeats, or runs that failed."""
     NOT_JUDGED = "not judged"
     """What the claim is about was changed."""
 
@@ -141,7 +143,7 @@ class AbstractExperiment(eqx.Module):
 
     def run(self, out: str | os.PathLike[str], report: Report | None = None) -> Outcome:
         """Measures, and writes into the folder `out` the figures, the data, and `summary.json`: configuration, what was
-        found, and where it comes from.
+        found, and where it comes from. No claim is judged where a setting that it is about is not the preset's.
 
         Raises `ValueError` where the folder cannot be written into, or holds the results of another configuration. A
         simulation that fails shows in its status.

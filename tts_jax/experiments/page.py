@@ -28,7 +28,7 @@ table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabula
 td, th { text-align: left; padding: 0.2rem 0.9rem 0.2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th, .soft { color: var(--soft); font-weight: normal; }
 .holds { color: var(--yes); font-weight: 600; } .fails { color: var(--no); font-weight: 600; }
-.undecided { color: var(--open); font-weight: 600; }
+.undecided { color: var(--open); font-weight: 600; } .not_judged { color: var(--soft); }
 """
 
 

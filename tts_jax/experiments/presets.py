@@ -75,7 +75,7 @@ ADDITIVE_10D = dataclasses.replace(
     ADDITIVE_2D,
     name="additive-10d",
     shows="the appendix",
-    description="the same in ten dimensions, with 10,000 points (appendix)",
+    description="the same in ten dimensions (appendix)",
     dimension=10,
     points=10_000,
 )
