@@ -79,6 +79,15 @@ def test_options_reach_the_run(result, summary):
     assert summary["provenance"]["dtype"] == "float64"
 
 
+def test_claims_about_other_settings_are_not_judged(result, summary):
+    _, text, _ = result
+    assert [finding["verdict"] for finding in summary["findings"]] == ["not judged"] * 2
+    for finding in summary["findings"]:
+        assert finding["changed"] == ["epsilon", "step_size", "neurons"]
+        said = f"{finding['claim']}: not judged (epsilon, step_size, neurons changed); {finding['measured']}"
+        assert said in text.splitlines()
+
+
 def test_a_failed_run_is_shown_with_its_status(result, summary):
     code, text, _ = result
     assert code == 0

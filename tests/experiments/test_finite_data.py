@@ -12,6 +12,7 @@ from scipy.stats import ks_2samp
 
 import tts_jax as tts
 from tts_jax import experiments
+from tts_jax.experiments.finite_data import _findings
 
 ACTIVATIONS = {"2d": tts.SmoothStep(0.01), "relu": tts.ReLU()}
 
@@ -100,19 +101,48 @@ def test_final_losses_have_the_published_distribution(name, key):
         assert ks_2samp(run.risk[:, k], arrays[f"{key}_eps{epsilon:g}_loss"]).pvalue > 0.01
 
 
-def test_experiment_writes_its_figures_and_counts_its_steps(tmp_path):
-    reports = []
+@pytest.fixture(scope="module")
+def reports():
+    return []
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory, reports):
     small = experiments.preset("relu", points=100, repeats=2, neurons=3, budgets=(20, 60), saves=6)
-    outcome = small.run(tmp_path, lambda *report: reports.append(report))
+    return small.run(tmp_path_factory.mktemp("relu"), lambda *report: reports.append(report))
+
+
+def test_experiment_writes_its_figures_and_counts_its_steps(outcome, reports):
     counts = [(phase, done, total) for phase, done, total in reports if done]
     assert counts == [(f"training with ε = {ratio}", done, 120) for ratio in ("1", "0.01") for done in (60, 120)]
     assert outcome.files == ("losses.png", "functions.png", "losses.nc", "summary.json")
-    assert all((tmp_path / name).stat().st_size for name in outcome.files)
-    table = json.loads((tmp_path / "summary.json").read_text())["tables"][0]
+    assert all((outcome.folder / name).stat().st_size for name in outcome.files)
+    summary = json.loads((outcome.folder / "summary.json").read_text())
+    (table,) = summary["tables"]
     assert [row[:2] for row in table["rows"]] == [["1", "20"], ["1", "60"], ["0.01", "20"], ["0.01", "60"]]
+    assert {finding["verdict"] for finding in summary["findings"]} == {"not judged"}
     same, slow = outcome.evidence.results
     np.testing.assert_allclose(same.descent.model.positions[:, 0], slow.descent.model.positions[:, 0])
-    assert same.flow_loss.shape == (2, len(small.steps))
+    assert same.flow_loss.shape == (2, len(outcome.experiment.steps))
+
+
+def test_a_claim_is_a_test_of_the_paired_losses(outcome):
+    """The draw of the points changes losses tenfold, the ratio of step sizes by one percent."""
+    draw = np.geomspace(1e-3, 1e-2, 20)[:, None] * np.ones(len(outcome.experiment.steps))
+
+    def of_flow(loss):
+        same, slow = (
+            dataclasses.replace(arm, flow_loss=flow_loss, fast_time_of_risk=draw)
+            for arm, flow_loss in zip(outcome.evidence.results, (draw, loss), strict=True)
+        )
+        return _findings(same, slow, outcome.experiment.budgets)[2]
+
+    half = np.where(np.arange(20)[:, None] < 10, 0.5, 1.01) * draw
+    assert of_flow(0.99 * draw).judged == "holds"
+    assert of_flow(1.01 * draw).judged == "fails"
+    assert of_flow(half).judged == "undecided"
+    assert "lower in 10 of 20 repeats, median of the ratios 0.755 (95 %: 0.5 to 1.01, p = 1)" in of_flow(half).measured
+    assert of_flow(np.where(half < draw, np.nan, half)).measured.endswith("p = 1, 10 of 20 failed)")
 
 
 def test_flow_beside_follows_the_descent():

@@ -58,6 +58,27 @@ def test_shares_are_counts_of_low_risks(outcome):
     assert summary["flow"]["failed"] == 0
 
 
+def test_claims_are_tests_over_the_seeds(outcome):
+    """Twelve seeds of which the flow converges from all or none: as many at the small ratio as are said."""
+    flows = outcome.evidence.results[0].isel(seed=[0] * 12)
+    low = np.where(np.arange(12) < 10, 0.0, 1.0)
+
+    def gain(small, large, failed=0):
+        risk = np.broadcast_to(np.stack([large, small])[:, None, :, None], flows.risk.shape)
+        status = flows.status.copy(data=np.zeros(flows.status.shape, int))
+        status[0, 0, :failed] = 2
+        return outcome.experiment._gain(flows.assign(risk=(flows.risk.dims, risk), status=status))
+
+    said, repeats = gain(low, np.ones(12))
+    assert said.startswith("share over all numbers of neurons 0.833 at ε = 0.001, 0.000 at ε = 1; larger for 10 of 12")
+    assert repeats.above(0.0) is experiments.Verdict.HOLDS
+    assert gain(np.ones(12), low)[1].above(0.0) is experiments.Verdict.FAILS
+    assert gain(low, low)[1].above(0.0) is experiments.Verdict.UNDECIDED
+    said, repeats = gain(low, np.ones(12), failed=3)
+    assert said.endswith("3 of 12 failed)")
+    assert repeats.above(0.0) is experiments.Verdict.UNDECIDED
+
+
 def test_everything_is_written(outcome):
     assert {path.name for path in outcome.folder.iterdir()} == set(outcome.files)
     with Image.open(outcome.folder / "atlas.png") as picture:

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tts_jax import experiments
-from tts_jax.experiments import Evidence, Finding, Table
+from tts_jax.experiments import Evidence, Finding, Table, Verdict
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = (
@@ -40,7 +40,7 @@ class Square(experiments.AbstractExperiment):
         Figure(figsize=(self.side, self.side)).savefig(folder / "square.png", dpi=10)
         return Evidence(
             figures=("square.png",),
-            findings=(Finding("sides < 3 | all", "2 & no more", self.side < 3),),
+            findings=(Finding("sides < 3 | all", "2 & no more", Verdict.of(self.side < 3, self.side > 3)),),
             tables=(Table(("side", "area"), (("2", "4"),), "a <table>"),),
         )
 
@@ -52,12 +52,12 @@ def reports():
 
 @pytest.fixture(scope="module")
 def reproduction(tmp_path_factory, reports):
-    small, large = (
-        Square(f"square-{side:g}", "quick", f"Figure {side:g}", "a square", side=side) for side in (2.0, 3.0)
+    squares = (
+        Square(f"square-{side:g}", "quick", f"Figure {side:g}", "a square", side=side) for side in (2.0, 3.0, 4.0)
     )
     folder = tmp_path_factory.mktemp("all") / "with a space"
     notation = experiments.preset("notation")
-    return experiments.reproduce([notation, small, large], folder, lambda *report: reports.append(report))
+    return experiments.reproduce([notation, *squares], folder, lambda *report: reports.append(report))
 
 
 def test_every_figure_of_the_paper_has_an_experiment_in_both_profiles():
@@ -75,8 +75,14 @@ def test_the_page_says_what_was_found(reproduction):
     assert "sides &lt; 3 | all" in page
     assert "2 &amp; no more" in page
     assert "a &lt;table&gt;" in page
-    assert (page.count('class="yes"'), page.count('class="no"')) == (1, 1)
-    assert re.findall(r"<th>side</th><td>(\d)</td>", page) == ["2", "3"]
+    assert re.findall(r'<span class="(\w+)">(\w+)</span></td>', page) == [
+        ("holds", "holds"),
+        ("undecided", "undecided"),
+        ("fails", "fails"),
+    ]
+    assert re.findall(r"<td>([^<]*)</td><td>[\d.]+ s</td>", page) == ["(none)", "holds: 1", "undecided: 1", "fails: 1"]
+    assert "the exact two-sided sign test" in page
+    assert re.findall(r"<th>side</th><td>(\d)</td>", page) == ["2", "3", "4"]
     links = re.findall(r'(?:src|href)="(?!http|#)([^"]*)"', page)
     assert links
     assert all((reproduction.folder / link).is_file() for link in links)
@@ -84,16 +90,16 @@ def test_the_page_says_what_was_found(reproduction):
 
 def test_the_table_and_the_json_have_a_row_for_each_claim(reproduction):
     rows = (reproduction.folder / "table.md").read_text().splitlines()[2:]
-    assert [row.count(" | ") for row in rows] == [4, 4, 4]
-    assert [row.split(" | ")[3] for row in rows] == ["yes", "yes", "**no**"]
+    assert [row.count(" | ") for row in rows] == [4, 4, 4, 4]
+    assert [row.split(" | ")[3] for row in rows] == ["", "holds", "**undecided**", "**fails**"]
     assert r"sides < 3 \| all" in rows[1]
     written = json.loads((reproduction.folder / "reproduction.json").read_text())
-    assert [row["name"] for row in written] == ["notation", "square-2", "square-3"]
-    assert [finding["holds"] for row in written for finding in row["findings"]] == [True, False]
+    assert [row["name"] for row in written] == ["notation", "square-2", "square-3", "square-4"]
+    assert [finding["verdict"] for row in written for finding in row["findings"]] == ["holds", "undecided", "fails"]
 
 
 def test_reports_name_their_experiment(reproduction, reports):
-    assert [phase for phase, _, _ in reports][-2:] == ["square-2: measuring", "square-3: measuring"]
+    assert [phase for phase, _, _ in reports][-2:] == ["square-3: measuring", "square-4: measuring"]
 
 
 def test_a_summary_is_the_configuration_and_the_evidence(reproduction):
@@ -101,7 +107,9 @@ def test_a_summary_is_the_configuration_and_the_evidence(reproduction):
     summary = json.loads((outcome.folder / "summary.json").read_text())
     assert summary["configuration"] == dataclasses.asdict(outcome.experiment)
     assert summary["files"] == ["square.png", "summary.json"]
-    assert summary["findings"] == [{"claim": "sides < 3 | all", "measured": "2 & no more", "holds": True}]
+    assert summary["findings"] == [
+        {"claim": "sides < 3 | all", "measured": "2 & no more", "verdict": "holds", "changed": []}
+    ]
 
 
 def test_a_table_has_full_rows():
@@ -122,4 +130,4 @@ def test_a_browser_shows_every_image(reproduction, tmp_path):
     command = [browser, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", watched.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     (widths,) = re.findall(r"seen: ([\d ]*);", shown)
-    assert list(map(int, widths.split())) == [1100, 20, 30]
+    assert list(map(int, widths.split())) == [1100, 20, 30, 40]

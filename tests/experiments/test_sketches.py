@@ -45,7 +45,7 @@ def test_velocities_of_the_sketch_are_those_of_the_pair(tmp_path):
             expected[right - 1], expected[right] = w**2 * q**2 / (p + q) ** 2, -(w**2) * p**2 / (p + q) ** 2
         np.testing.assert_allclose(v, expected, rtol=1e-6, atol=1e-9)
     (finding,) = outcome.evidence.findings
-    assert finding.holds
+    assert finding.judged == "holds"
     assert {path.name for path in tmp_path.iterdir()} == {"reduced.png", "summary.json"}
 
 

@@ -69,6 +69,44 @@ def test_everything_is_written(outcome):
     assert {path.name for path in outcome.folder.iterdir()} == set(outcome.files)
 
 
+SPREAD = np.geomspace(0.9, 1.1, 20)
+
+
+def verdicts(exact, box=None):
+    """Of twenty made-up repeats for each ratio, smallest first; the box gives the same errors where none are said."""
+    errors = np.stack([exact, exact if box is None else box])
+    return [finding.judged for finding in experiments.preset("varying-epsilon", seeds=20)._findings(errors)]
+
+
+def test_claims_are_tests_over_the_starts():
+    clear = np.array([[0.01], [0.1], [1.0]]) * SPREAD
+    assert verdicts(clear) == ["holds"] * 4
+    assert verdicts(clear[::-1]) == ["fails", "fails", "fails", "holds"]
+    assert verdicts(clear, 3 * clear) == ["holds", "holds", "holds", "fails"]
+    half = clear.copy()
+    half[0, ::2] = 2.0  # half of the starts miss it
+    assert verdicts(half) == ["undecided", "holds", "undecided", "holds"]
+    assert verdicts(clear, np.where(half == 2.0, 0.03, clear)) == ["holds", "holds", "holds", "undecided"]
+
+
+def test_runs_that_fail_decide_nothing_and_are_counted():
+    clear = np.array([[0.01], [0.1], [1.0]]) * SPREAD
+    few, many = clear.copy(), clear.copy()
+    few[0, :5], many[0, :6] = np.nan, np.nan
+    assert verdicts(few) == ["holds"] * 4
+    assert verdicts(many) == ["undecided", "holds", "undecided", "undecided"]
+    preset = experiments.preset("varying-epsilon", seeds=20)
+    first, second, growth, box = (finding.measured for finding in preset._findings(np.stack([many, clear])))
+    assert first.startswith("14 of 20 errors at ε = 0.01 are below 0.08, ten times the floor set by η; median 0.0")
+    assert [said.count("6 of 20 failed") for said in (first, second, growth, box)] == [1, 0, 1, 1]
+
+
+def test_four_starts_are_too_few(outcome):
+    findings = outcome.evidence.findings
+    assert {finding.judged for finding in findings} == {"not judged (epsilons changed)"}
+    assert all("too few repeats for an interval, p = 0.12)" in finding.measured for finding in findings[1:3])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

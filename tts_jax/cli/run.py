@@ -11,11 +11,18 @@ from rich.text import Text
 
 from .. import _checks as checks
 from .._progress import console, reporting
-from ..experiments import PRESETS, Outcome, figures_of_the_paper, preset, reproduce
+from ..experiments import PRESETS, Outcome, Verdict, figures_of_the_paper, preset, reproduce
+from ..experiments.claims import RULE
 from ..trajectory import Status
 from .console import refuse
 
 PROFILES = "quick, or paper for the paper's own numbers (default: quick)"
+COLOURS = {
+    Verdict.HOLDS: "bold green",
+    Verdict.FAILS: "bold red",
+    Verdict.UNDECIDED: "bold yellow",
+    Verdict.NOT_JUDGED: "dim",
+}
 FAILURES = {status.name.lower() for status in Status} - {Status.SUCCESSFUL.name.lower()}
 
 
@@ -89,6 +96,7 @@ def _reproduce(options: argparse.Namespace) -> int:
             f"\n{outcome.experiment.shows} ({outcome.experiment.name}, {outcome.seconds:.1f} s)", soft_wrap=True
         )
         _print_findings(screen, outcome)
+    screen.print(f"\n{RULE}", soft_wrap=True)
     screen.print(f"\nDone in {reproduction.seconds:.1f} s; open this page in a browser:")
     screen.print(str(reproduction.page), soft_wrap=True)
     return 0
@@ -108,5 +116,5 @@ def _print(screen: Console, outcome: Outcome) -> None:
 
 def _print_findings(screen: Console, outcome: Outcome) -> None:
     for finding in outcome.evidence.findings:
-        verdict = Text("yes" if finding.holds else "NO", "bold green" if finding.holds else "bold red")
-        screen.print(Text.assemble(finding.claim, ": ", verdict, f" ({finding.measured})"), soft_wrap=True)
+        verdict = Text(finding.judged, COLOURS[finding.verdict])
+        screen.print(Text.assemble(finding.claim, ": ", verdict, f"; {finding.measured}"), soft_wrap=True)

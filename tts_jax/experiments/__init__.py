@@ -14,6 +14,7 @@ from .base import (
     Outcome as Outcome,
     Report as Report,
     Table as Table,
+    Verdict as Verdict,
     number as number,
 )
 from .comparison import Comparison as Comparison, to_dataset as to_dataset

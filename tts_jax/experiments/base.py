@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import enum
 import json
 import math
 import os
@@ -19,13 +20,40 @@ Report = Callable[[str, int, int], None]
 """Called with the phase of the work, the steps done in it, and their number (0 and 0 where nothing is counted)."""
 
 
+class Verdict(enum.StrEnum):
+    """What the data says of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNDECIDED = "undecided"
+    """Neither: too few repeats, or runs that failed."""
+    NOT_JUDGED = "not judged"
+    """What the claim is about was changed."""
+
+    @classmethod
+    def of(cls, holds: bool, fails: bool) -> "Verdict":
+        return cls.HOLDS if holds else cls.FAILS if fails else cls.UNDECIDED
+
+    @classmethod
+    def all_of(cls, *verdicts: "Verdict") -> "Verdict":
+        """On a claim that is several: one that fails is enough to refute it."""
+        return cls.of(set(verdicts) == {cls.HOLDS}, cls.FAILS in verdicts)
+
+
 class Finding(eqx.Module):
     """One claim of the paper (or of ours) beside what was measured."""
 
     claim: str
     measured: str
-    """With its numbers, in a sentence."""
-    holds: bool
+    """With its numbers, in a sentence; of a claim about repeats with an interval and a p-value."""
+    verdict: Verdict
+    changed: tuple[str, ...] = ()
+    """The settings for which it is not judged."""
+
+    @property
+    def judged(self) -> str:
+        """The verdict in words: "holds", or "not judged (epsilon changed)"."""
+        return f"{self.verdict} ({', '.join(self.changed)} changed)" if self.changed else str(self.verdict)
 
 
 class Table(eqx.Module):
@@ -115,7 +143,7 @@ class AbstractExperiment(eqx.Module):
 
     def run(self, out: str | os.PathLike[str], report: Report | None = None) -> Outcome:
         """Measures, and writes into the folder `out` the figures, the data, and `summary.json`: configuration, what was
-        found, and where it comes from.
+        found, and where it comes from. No claim is judged where a setting that it is about is not the preset's.
 
         Raises `ValueError` where the folder cannot be written into, or holds the results of another configuration. A
         simulation that fails shows in its status.
@@ -123,7 +151,7 @@ class AbstractExperiment(eqx.Module):
         folder = checks.writable_folder(out)
         self.check_folder(folder)
         begin = time.perf_counter()
-        evidence = self.measure(folder, report or silent)
+        evidence = _judged(self, self.measure(folder, report or silent))
         outcome = Outcome(self, folder, evidence, time.perf_counter() - begin)
         summary = {
             "configuration": dataclasses.asdict(self),
@@ -136,6 +164,16 @@ class AbstractExperiment(eqx.Module):
         }
         (folder / "summary.json").write_text(json.dumps(_finite(summary), indent=2) + "\n")
         return outcome
+
+
+def _judged(experiment: AbstractExperiment, evidence: Evidence) -> Evidence:
+    """No claim is judged where the user changed what it is about."""
+    from .presets import changes
+
+    if not (changed := changes(experiment)):
+        return evidence
+    findings = tuple(Finding(each.claim, each.measured, Verdict.NOT_JUDGED, changed) for each in evidence.findings)
+    return dataclasses.replace(evidence, findings=findings)
 
 
 def _configuration(experiment: AbstractExperiment) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..networks import ShallowNetwork
 from ..simulate import simulate
 from ..sweeps.grid import sample_key
 from ..trajectory import Status, Trajectory
-from .base import Evidence, Finding, Report, number
+from .base import Evidence, Finding, Report, Verdict, number
 from .staircase import AbstractStaircase
 from .summary import DistanceSummary, DynamicsSummary, Summary
 
@@ -170,19 +170,30 @@ def _measure(
 
 
 def _findings(comparison: Comparison, summary: Summary) -> tuple[Finding, ...]:
-    """A squared distance is judged as an error is."""
-    limit = comparison.success
+    """Of one run, and judged by its numbers alone. A squared distance is judged as an error is."""
+    success, floor = comparison.success, comparison.floor
     errors = {row.name: row.final_error for row in summary.dynamics}
     reached = ", ".join(f"{name} {number(final_error)}" for name, final_error in errors.items())
-    error = f"error at the end: {reached}; the floor set by η is {number(comparison.floor)}"
+    error = f"error at the end: {reached}; a global minimum is below {number(success)}, ten times the floor set by η"
     if not comparison.succeeds:
-        claim = "with one step size for both layers SGD fails: it stops in a local minimum"
-        return (Finding(claim, error, errors["SGD"] > limit),)
+        claim = "from this start, with one step size for both layers, SGD fails: it stops in a local minimum"
+        return (Finding(claim, error, Verdict.of(errors["SGD"] >= success, errors["SGD"] < success)),)
     apart = {row.between: row.final for row in summary.distances}["SGD", "limit"]
-    distance = f"L2 distance at the end: {number(apart)}; steepness alone makes {number(comparison.floor**0.5)}"
+    distance = (
+        f"L2 distance at the end: {number(apart)}; it follows below {number(success**0.5)}, and steepness alone makes "
+        f"{number(floor**0.5)}"
+    )
     return (
-        Finding("SGD reaches a global minimum, up to the width of its neurons", error, errors["SGD"] < limit),
-        Finding("SGD follows the two-timescale limit", distance, apart**2 < limit),
+        Finding(
+            "from this start SGD reaches a global minimum, up to the width of its neurons",
+            error,
+            Verdict.of(errors["SGD"] < success, errors["SGD"] >= success),
+        ),
+        Finding(
+            "from this start SGD follows the two-timescale limit",
+            distance,
+            Verdict.of(apart**2 < success, apart**2 >= success),
+        ),
     )
 
 

@@ -19,7 +19,8 @@ from ..sweeps import run_each
 from ..targets import AbstractTarget, Additive, PiecewiseConstant, PiecewiseLinear
 from ..trajectory import Trajectory
 from .arm import Arm
-from .base import AbstractExperiment, Evidence, Finding, Report, Table, number, silent
+from .base import AbstractExperiment, Evidence, Finding, Report, Table, Verdict, number, silent
+from .claims import Repeats
 
 if TYPE_CHECKING:
     import xarray
@@ -184,15 +185,16 @@ def _to_dataset(arms: list[Arm]) -> "xarray.Dataset":
 
 
 def _findings(same: Arm, slow: Arm, budgets: tuple[int, int]) -> tuple[Finding, ...]:
-    def compared(steps_same: int, steps_slow: int, *, exact: bool = False) -> tuple[str, bool]:
+    def compared(steps_same: int, steps_slow: int, *, exact: bool = False) -> tuple[str, Verdict]:
         of_same, of_slow = (arm.flow_loss if exact else np.asarray(arm.descent.risk) for arm in (same, slow))
         a, b = of_same[:, same.at(steps_same)], of_slow[:, slow.at(steps_slow)]
+        ratios = Repeats.ratios(b, a)
         said = (
-            f"median loss {number(float(np.median(b)))} with ε = {number(slow.epsilon)} after {steps_slow:,} steps, "
-            f"{number(float(np.median(a)))} with ε = {number(same.epsilon)} after {steps_same:,}; "
-            f"lower in {int(np.sum(b < a))} of {len(a)} repeats"
+            f"median loss {number(Repeats(b).median)} with ε = {number(slow.epsilon)} after {steps_slow:,} steps, "
+            f"{number(Repeats(a).median)} with ε = {number(same.epsilon)} after {steps_same:,}; "
+            f"lower in {ratios.lower(1.0)} of {ratios.size} repeats, median of the ratios {ratios.said(1.0)}"
         )
-        return said, bool(np.median(b) < np.median(a))
+        return said, ratios.below(1.0)
 
     return (
         Finding("slow positions end at a lower loss than one step size for both layers", *compared(*budgets)),

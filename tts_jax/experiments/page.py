@@ -1,15 +1,19 @@
 """Outcomes as a page for a browser, and as a table for a README."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from .._provenance import Provenance
-from .base import Finding, Outcome, Table
+from .base import Finding, Outcome, Table, Verdict
+from .claims import RULE
 
 STYLE = """
-:root { --ink: #1c1c1c; --soft: #5f6368; --line: #d9dce0; --yes: #00694b; --no: #b3261e; --paper: #fff; }
+:root { --ink: #1c1c1c; --soft: #5f6368; --line: #d9dce0; --yes: #00694b; --no: #b3261e; --open: #8a5300;
+        --paper: #fff; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e8; --soft: #a0a5ab; --line: #3c4043; --yes: #4fc79a; --no: #ff8a80; --paper: #17181a; }
+  :root { --ink: #e8e8e8; --soft: #a0a5ab; --line: #3c4043; --yes: #4fc79a; --no: #ff8a80; --open: #f0b45a;
+          --paper: #17181a; }
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
        max-width: 76rem; padding: 0 1rem; }
@@ -23,7 +27,8 @@ h3 { font-size: 1em; margin: 0.8rem 0 0.3rem; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 td, th { text-align: left; padding: 0.2rem 0.9rem 0.2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th, .soft { color: var(--soft); font-weight: normal; }
-.yes { color: var(--yes); font-weight: 600; } .no { color: var(--no); font-weight: 600; }
+.holds { color: var(--yes); font-weight: 600; } .fails { color: var(--no); font-weight: 600; }
+.undecided { color: var(--open); font-weight: 600; } .not_judged { color: var(--soft); }
 """
 
 
@@ -45,8 +50,8 @@ def html_page(outcomes: Sequence[Outcome], provenance: Provenance) -> str:
         "<h1>The figures of the paper, drawn anew</h1>\n"
         "<p>P. Marion and R. Berthier, <i>Leveraging the two-timescale regime to demonstrate convergence of neural "
         'networks</i>, NeurIPS 2023, <a href="https://arxiv.org/abs/2304.09576">arXiv 2304.09576</a>. Profile '
-        f"<b>{escape(profile)}</b>, {_duration(total)} in all.</p>\n"
-        f'<div class="scroll"><table><tr><th>shows</th><th>experiment</th><th>claims that hold</th><th>took</th></tr>'
+        f"<b>{escape(profile)}</b>, {_duration(total)} in all.</p>\n<p>{escape(RULE)}</p>\n"
+        f'<div class="scroll"><table><tr><th>shows</th><th>experiment</th><th>claims</th><th>took</th></tr>'
         f"{''.join(rows)}</table></div>\n"
         + "\n".join(map(_section, outcomes))
         + f'\n<p class="soft">{escape(versions)}; {escape(provenance.device)}, {escape(provenance.dtype)}'
@@ -56,14 +61,16 @@ def html_page(outcomes: Sequence[Outcome], provenance: Provenance) -> str:
 
 def markdown_table(outcomes: Iterable[Outcome]) -> str:
     """One row for each claim."""
-    lines = ["| shows | claim | measured | holds | experiment took |", "|---|---|---|---|---|"]
+    lines = ["| shows | claim | measured | verdict | experiment took |", "|---|---|---|---|---|"]
     for outcome in outcomes:
-        findings = outcome.evidence.findings or (Finding("notation", "drawn from the objects", True),)
-        for k, finding in enumerate(findings):
+        claims = [
+            (each.claim, each.measured, each.judged if each.verdict is Verdict.HOLDS else f"**{each.judged}**")
+            for each in outcome.evidence.findings
+        ]
+        for k, claim in enumerate(claims or [("no claim", "drawn from the objects", "")]):
             shows = f"{outcome.experiment.shows} (`{outcome.experiment.name}`)" if k == 0 else ""
             took = _duration(outcome.seconds) if k == 0 else ""
-            cells = (shows, finding.claim, finding.measured, "yes" if finding.holds else "**no**", took)
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (shows, *claim, took)) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -79,7 +86,7 @@ def _section(outcome: Outcome) -> str:
         for finding in evidence.findings
     )
     claims = (
-        f'<h3>Claims</h3><div class="scroll"><table><tr><th>claim</th><th>measured</th><th>holds</th></tr>{findings}'
+        f'<h3>Claims</h3><div class="scroll"><table><tr><th>claim</th><th>measured</th><th>verdict</th></tr>{findings}'
         "</table></div>"
         if findings
         else ""
@@ -112,12 +119,12 @@ def _seed(outcome: Outcome) -> dict[str, str]:
 
 
 def _verdict(finding: Finding) -> str:
-    return '<span class="yes">yes</span>' if finding.holds else '<span class="no">no</span>'
+    return f'<span class="{finding.verdict.name.lower()}">{escape(finding.judged)}</span>'
 
 
 def _tally(outcome: Outcome) -> str:
-    findings = outcome.evidence.findings
-    return f"{sum(finding.holds for finding in findings)} of {len(findings)}" if findings else "(notation)"
+    counts = Counter(finding.verdict for finding in outcome.evidence.findings)
+    return ", ".join(f"{verdict}: {counts[verdict]}" for verdict in Verdict if verdict in counts) or "(none)"
 
 
 def _name(outcome: Outcome) -> str:

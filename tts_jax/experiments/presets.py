@@ -75,7 +75,7 @@ ADDITIVE_10D = dataclasses.replace(
     ADDITIVE_2D,
     name="additive-10d",
     shows="the appendix",
-    description="the same in ten dimensions, with 10,000 points (appendix)",
+    description="the same in ten dimensions (appendix)",
     dimension=10,
     points=10_000,
 )
@@ -131,6 +131,20 @@ PRESETS: tuple[AbstractExperiment, ...] = (
     ),
     REGIME_ATLAS,
 )
+
+UNCLAIMED = frozenset(
+    {"description", "first_save", "frame_every", "panels", "repeats", "saves", "seed", "seeds", "sgd_seeds", "shows"}
+)
+"""Settings that no claim is about: which repeats are drawn, how many, and what the figures show of them."""
+
+
+def changes(experiment: AbstractExperiment) -> tuple[str, ...]:
+    """The settings that a claim is about and that are not those of the preset; none of an experiment without one."""
+    for candidate in PRESETS:
+        if (candidate.name, candidate.profile) == (experiment.name, experiment.profile):
+            mine, theirs = dataclasses.asdict(experiment), dataclasses.asdict(candidate)
+            return tuple(name for name in mine if name not in UNCLAIMED and mine[name] != theirs.get(name))
+    return ()
 
 
 def preset(name: str, profile: str = "quick", **changes: Any) -> AbstractExperiment:

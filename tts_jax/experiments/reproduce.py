@@ -1,5 +1,6 @@
 """Every figure of the paper in one folder, with a page that shows each beside what was found."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -72,9 +73,6 @@ def _row(outcome: Outcome) -> dict[str, object]:
         "name": outcome.experiment.name,
         "profile": outcome.experiment.profile,
         "shows": outcome.experiment.shows,
-        "findings": [
-            {"claim": finding.claim, "measured": finding.measured, "holds": finding.holds}
-            for finding in outcome.evidence.findings
-        ],
+        "findings": [dataclasses.asdict(finding) for finding in outcome.evidence.findings],
         "seconds": outcome.seconds,
     }

@@ -15,7 +15,7 @@ from ..networks import ShallowNetwork
 from ..problems import Regression
 from ..simulate import simulate
 from ..targets import PiecewiseConstant
-from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
+from .base import AbstractExperiment, Evidence, Finding, Report, Table, Verdict, number
 
 
 class Notation(AbstractExperiment):
@@ -91,12 +91,13 @@ class ReducedSketch(AbstractExperiment):
             f"the other {len(others)} at most at a speed of {number(float(np.max(np.abs(others), initial=0.0)))}"
         )
         holds = bool(np.all(towards > 0) and not np.any(others))
+        claim = "only the two neurons beside a jump move, and they move towards it"
         risks = tuple(
             (number(time), number(float(risk))) for time, risk in zip(self.times, trajectory.risk, strict=True)
         )
         return Evidence(
             figures=("reduced.png",),
-            findings=(Finding("only the two neurons beside a jump move, and they move towards it", measured, holds),),
+            findings=(Finding(claim, measured, Verdict.of(holds, not holds)),),
             tables=(Table(("slow time", "error of the best fit"), risks),),
             results=(trajectory, velocities),
         )

@@ -1,6 +1,7 @@
 """How small must the ratio be: SGD from many starts for each of several."""
 
 import concurrent.futures
+import itertools
 import os
 import pathlib
 from typing import NamedTuple
@@ -20,11 +21,14 @@ from ..problems import Regression
 from ..simulate import simulate
 from ..sweeps.grid import sample_key
 from ..trajectory import Status
-from .base import Evidence, Finding, Report, Table, number
+from .base import Evidence, Finding, Report, Table, Verdict, number
+from .claims import Repeats
 from .staircase import AbstractStaircase
 
 ARMS: dict[str, str | None] = {"exact gradient": None, "box gradient": "box"}
 """The derivative of an activation in SGD: its own, or the box of the published code."""
+FACTOR = (0.5, 2.0)
+"""Errors of both arms whose ratio lies between are the same picture."""
 LANES = 64
 """Starts in one compiled program."""
 
@@ -166,28 +170,43 @@ class VaryingEpsilon(AbstractStaircase):
         quartiles = ("smallest", "quartile", "median", "quartile", "largest")
         return Table(("", "ε", "steps", *quartiles, "failed"), rows, title)
 
-    def _findings(self, errors: np.ndarray) -> tuple[Finding, ...]:
+    def _findings(self, errors: Float[np.ndarray, "arm epsilon seed"]) -> tuple[Finding, ...]:
         order = np.argsort(self.epsilons)
-        exact, box = np.nanmedian(errors, axis=2)[:, order]
-        ratios = np.asarray(self.epsilons)[order]
-        medians = ", ".join(f"{value:.4g} at ε = {ratio:g}" for value, ratio in zip(exact, ratios, strict=True))
-        floor = f"the floor set by η is {number(self.floor)}"
-        apart = float(np.max(np.maximum(exact / box, box / exact)))
+        ratios = [number(self.epsilons[k]) for k in order]
+        exact, box = errors[:, order]
+        first, last = Repeats(exact[0]), Repeats(exact[-1])
+        growth = [Repeats.ratios(larger, smaller) for smaller, larger in itertools.pairwise(exact)]
+        surrogate = [Repeats.ratios(*arms) for arms in zip(box, exact, strict=True)]
+        bound = f"{number(self.success)}, ten times the floor set by η"
         return (
             Finding(
-                "a small ε leads SGD to a global minimum",
-                f"median {medians}; {floor}",
-                bool(exact[0] < self.success),
+                "a small ε leads SGD to a global minimum from most starts",
+                f"{first.lower(self.success)} of {first.size} errors at ε = {ratios[0]} are below {bound}; median "
+                f"{first.said(self.success)}",
+                first.below(self.success),
             ),
             Finding(
-                "ε = 1 leaves it in a local minimum, and the error grows with ε",
-                f"median {medians}",
-                bool(exact[-1] > self.success and np.all(np.diff(exact) > 0)),
+                "ε = 1 leaves it in a local minimum from most starts",
+                f"{last.higher(self.success)} of {last.size} errors at ε = {ratios[-1]} are above {bound}; median "
+                f"{last.said(self.success)}",
+                last.above(self.success),
             ),
             Finding(
-                "the box in place of the derivative, as published, does not change the picture",
-                f"medians of the two differ by at most a factor {number(apart)}",
-                apart < 2,
+                "the error grows with ε",
+                "median of the ratios from the same start "
+                + "; ".join(
+                    f"{ratio.said(1.0)} from ε = {smaller} to {larger}"
+                    for ratio, (smaller, larger) in zip(growth, itertools.pairwise(ratios), strict=True)
+                ),
+                Verdict.all_of(*(ratio.above(1.0) for ratio in growth)),
+            ),
+            Finding(
+                "the box in place of the derivative, as published, changes the error by less than a factor 2",
+                "median of the ratios of box to exact from the same start "
+                + "; ".join(
+                    f"{ratio.said(*FACTOR)} at ε = {epsilon}" for ratio, epsilon in zip(surrogate, ratios, strict=True)
+                ),
+                Verdict.all_of(*(ratio.between(*FACTOR) for ratio in surrogate)),
             ),
         )
 
