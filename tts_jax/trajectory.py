@@ -108,10 +108,10 @@ class Trajectory(eqx.Module):
         """The model at one save time; -1 is the last. Raises `IndexError` for an index out of range, and `ValueError`
         for many runs."""
         refuse_many_runs(self, "use jax.vmap(lambda run: run.at(index))(runs)")
-        saves, known = len(self.slow_time), checks.concrete(index)
+        saves, known = len(self.slow_time), checks.concrete(checks.real("index", index))
         if known is not None and not (known.ndim == 0 and known.dtype.kind in "iu" and -saves <= known < saves):
             raise IndexError(
-                f"index must be an integer from {-saves} to {saves - 1} for {saves} saves, got {index}: "
+                f"index must be an integer from {-saves} to {saves - 1} for {saves} saves, got {checks.shown(index)}: "
                 "it counts saves, see trajectory.slow_time for their times"
             )
         stacked, fixed = eqx.partition(self.model, trainable(self.model))
@@ -133,8 +133,7 @@ class Trajectory(eqx.Module):
         Raises `ValueError` for what cannot be called, and for many runs.
         """
         refuse_many_runs(self, "use jax.vmap(lambda run: run.map(measure))(runs)")
-        if not callable(measure):
-            raise ValueError(f"map needs a function of a model, got {checks.called(measure)}: pass e.g. problem.risk")
+        checks.function("measure", measure, "problem.risk")
         return over_time(measure, self.model)
 
     def then(self, later: "Trajectory") -> "Trajectory":
