@@ -1,9 +1,12 @@
-"""Values that no argument expects, or few do."""
+"""Values that no argument expects, or few do; and how a table says which argument takes which."""
 
 import datetime
 import decimal
 import fractions
 import pathlib
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -158,3 +161,29 @@ KEYS = "a key", "an older key"
 FUNCTIONS = "a function", "a function of NumPy", "an activation", "a target", "a network"
 TEXTS = "text", "a number as text"
 PATHS = *TEXTS, "a path"
+
+
+class Argument(NamedTuple):
+    good: Any
+    takes: frozenset[str] = frozenset()
+    """Of the odd values."""
+    untried: frozenset[str] = frozenset()
+
+
+def of(good: Any, *takes: str, untried: Iterable[str] = ()) -> Argument:
+    return Argument(good, frozenset(takes), frozenset(untried))
+
+
+called = partial(of, untried=FUNCTIONS)
+"""A function of the user's: another one fails in its own words when it is called."""
+costly = partial(
+    of,
+    untried=(
+        *("an integer", "an int64", "an array without axes", "2**31", "2**63", "1e300", "0.0"),
+        *("a range", "a list of three", "an array of shape (1,)", "a series of pandas", "a target"),
+    ),
+)
+"""Where each value that is taken means a run; others of their kind are tried."""
+
+Calls = dict[str, Callable[[], tuple[Callable[..., Any], dict[str, Argument]]]]
+"""By name: what is called, and its arguments, made when they are asked for."""

@@ -14,11 +14,13 @@ import pandas
 import pytest
 import xarray
 from matplotlib.figure import Figure
-from odd_calls import CALLS, Argument
-from odd_values import VALUES
+from odd_nouns import NOUNS
+from odd_values import VALUES, Argument
+from odd_verbs import VERBS
 
 import tts_jax as tts
 
+CALLS = NOUNS | VERBS
 PACKAGE = str(pathlib.Path(tts.__file__).parent)
 NOT_OURS = re.compile(r"(unexpected|missing|multiple values).* argument")
 """What Python says of a call that fits no signature is as good."""
@@ -100,3 +102,12 @@ def test_odd_values(name, tmp_path, monkeypatch, capfd):
         if "unknown" not in str(refusal(call, good | {"unknown": 1})):
             faults.append(f"{name} takes an unknown argument")
     assert not faults, "\n".join(sorted(faults))
+
+
+def test_every_public_name_is_called():
+    named = {re.split(r"[ .(]", name.removeprefix(module))[0] for name in CALLS for module in ("", "plot.", "theory.")}
+    without_arguments = {"Erf", "Heaviside", "ReLU"}
+    results = {"Stats", "Status"}
+    assert set(tts.NOUNS) - named == without_arguments | results
+    drawn = {name for name, of in vars(tts.plot).items() if callable(of) and not name.startswith("_")}
+    assert drawn <= {name.removeprefix("plot.") for name in CALLS}
