@@ -165,7 +165,7 @@ def instance(name: str, value: Any, kind: type, example: str) -> Any:
 
 def shown(value: Any) -> str:
     """A short text in one line: of an array or a module its class, which says more."""
-    if isinstance(value, type | eqx.Module | Array) or hasattr(value, "columns"):
+    if isinstance(value, type | eqx.Module | Array | np.ndarray) or hasattr(value, "columns"):
         return called(value)
     text = one_line(repr(value))
     return text if len(text) <= 40 else f"{text[:37]}..."
