@@ -119,7 +119,7 @@ def test_a_target_is_asked_too():
     reference.refuses(lambda: tts.Regression(tts.Additive([STEPS.target, Parabola(0.5)])), "say degree = 2")
 
 
-@pytest.mark.parametrize("activation", [tts.ReLU(), own(1, bump, edges), tts.SmoothStep], ids=["ReLU", "bump", "class"])
+@pytest.mark.parametrize("activation", [tts.ReLU(), own(1, bump, edges)], ids=["ReLU", "bump"])
 @pytest.mark.usefixtures("annotations_off")
 def test_the_limit_is_of_steps(activation):
     model = tts.ShallowNetwork(jnp.ones((2, 1)), jnp.array([[0.2], [0.7]]), 0.0, activation)

@@ -75,7 +75,7 @@ def test_jit_and_vmap_change_nothing():
         ([0.5, 0.5], VALUES, ("increasing", "0.5")),
         ([0.0], [1.0, 2.0], ("inside (0, 1)", "0")),
         ([0.5, 1.0], VALUES, ("inside (0, 1)", "1")),
-        ([np.nan], [1.0, 2.0], ("inside (0, 1)", "nan")),
+        ([np.nan], [1.0, 2.0], ("jumps must be finite", "nan")),
         ([0.5], [1.0, np.inf], ("values", "finite", "inf")),
     ],
 )

@@ -79,7 +79,7 @@ def test_many_runs_are_no_trajectory_over_time(run):
 
 @pytest.mark.usefixtures("annotations_off")
 def test_map_needs_a_function(run):
-    reference.refuses(lambda: run.map(0.3), "function of a model", "got float")
+    reference.refuses(lambda: run.map(0.3), "measure must be a function, got 0.3")
 
 
 @pytest.mark.parametrize("index", [2, -3, np.int64(1), jnp.array(2)])

@@ -22,11 +22,10 @@ def cache(path: str | os.PathLike[str] | None = None) -> pathlib.Path:
     Equinox's answer to a failed check inside a compiled program, which becomes NaN in place of an exception unless
     `EQX_ON_ERROR` is set.
     """
-    if path is not None and not isinstance(path, str | os.PathLike):
-        raise ValueError(f"cache needs the path of a folder, got {checks.called(path)}: pass e.g. '~/.cache/tts_jax'")
-    known = jax.config.values["jax_compilation_cache_dir"]
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    folder = pathlib.Path(path or known or pathlib.Path(home, "tts_jax"))
+    if path is None:
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        path = jax.config.values["jax_compilation_cache_dir"] or pathlib.Path(home, "tts_jax")
+    folder = checks.path("path", path, "~/.cache/tts_jax")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if "EQX_ON_ERROR" not in os.environ:

@@ -4,10 +4,13 @@ Each raises a one-line `ValueError` that says what was got, what was expected an
 cannot be looked at: their types and shapes are checked, and a run that they spoil reports it in `Trajectory.status`.
 """
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +22,8 @@ UNFIT = {
     np.timedelta64: ("time differences", 'divide them by a unit, e.g. by np.timedelta64(1, "s")'),
     np.character: ("text", "convert it, and give categories numbers"),
     jax.dtypes.prng_key: ("random keys", "pass numbers"),
+    np.void: ("records", "pass one of their fields"),
+    np.bool_: ("truth values", "pass numbers"),
 }
 """Types that are no real numbers: what they are, and what to do."""
 MISSING = {"None", "<NA>", "NaT"}
@@ -51,14 +56,19 @@ def called(value: Any) -> str:
     return f"the class {name}" if isinstance(value, type) else name
 
 
-def real(name: str, value: Any) -> np.ndarray | Array:
-    """The value as an array of real numbers: one of JAX as it is, anything else of NumPy, or of JAX where traced."""
+def real(name: str, value: Any, truths: bool = False) -> np.ndarray | Array:
+    """The value as an array of real numbers: one of JAX as it is, anything else of NumPy, or of JAX where traced.
+
+    Truth values count as 0 and 1 where `truths`, as in data.
+    """
     name = _of_column(name, value)
-    array: np.ndarray | Array = jnp.asarray(value) if _is_traced(value) else _of_numpy(name, value)
+    array: np.ndarray | Array = jnp.asarray(value) if _is_traced(value) else _of_numpy(name, value, truths)
+    if truths and array.dtype == bool:
+        return array.astype(float)
     for kind, (what, mend) in UNFIT.items():
         if jnp.issubdtype(array.dtype, kind):
             example = f" ({array.flat[0]!s})" if isinstance(array, np.ndarray) and array.size else ""
-            mend = "pass a number" if what == "text" and not array.shape else mend
+            mend = "pass a number" if what in ("text", "truth values") and not array.shape else mend
             raise ValueError(f"{name} must be real numbers, got {what}{example}: {mend}")
     return array
 
@@ -73,10 +83,19 @@ def leaf(name: str, value: Any) -> Array:
 def scalar(name: str, value: Any) -> np.ndarray | Array:
     """A real number, as an array without axes."""
     array = real(name, value)
-    if array.shape or array.dtype == bool:
-        got = f"shape {array.shape}" if array.shape else "a truth value"
-        raise ValueError(f"{name} must be one number, got {got}: pass a number, and use jax.vmap for several")
+    if array.shape:
+        raise ValueError(
+            f"{name} must be one number, got shape {array.shape}: pass a number, and use jax.vmap for several"
+        )
     return array
+
+
+def vector(name: str, value: Any) -> np.ndarray | Array:
+    """Finite numbers in a row; one number is a row of one."""
+    known, array = concrete(finite(name, value)), real(name, value)
+    if array.ndim > 1:
+        raise ValueError(f"{name} must be numbers in a row, got shape {array.shape}: pass a list of numbers")
+    return jnp.atleast_1d(array) if known is None else np.atleast_1d(known)
 
 
 def number(name: str, value: Any) -> Any:
@@ -101,47 +120,80 @@ def non_negative(name: str, value: Any) -> Any:
 
 
 def function(name: str, value: Any, example: str) -> Any:
-    if not callable(value):
-        raise ValueError(f"{name} must be a function, got {_shown(value)}: pass e.g. {name}={example}")
+    """A class is none: it would make something of what it is called on."""
+    if not callable(value) or isinstance(value, type):
+        raise ValueError(f"{name} must be a function, got {shown(value)}: pass e.g. {name}={example}")
     return value
+
+
+@contextlib.contextmanager
+def traceable(name: str, value: Any) -> Iterator[None]:
+    """Around a call of a function of the user's."""
+    try:
+        yield
+    except jax.errors.JAXTypeError as error:
+        raise ValueError(
+            f"{name} must be a function that JAX can trace, got {called(value)}: "
+            "write it with jnp in place of np, e.g. jnp.sin"
+        ) from error
+
+
+def choice(name: str, value: Any, options: Iterable[str]) -> str:
+    known = list(options)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}")
+    return value
+
+
+def path(name: str, value: Any, example: str) -> pathlib.Path:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError(f"{name} must be a path, got {shown(value)}: pass e.g. {name}={example!r}")
+    return pathlib.Path(value)
 
 
 def truth(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False, got {_shown(value)}: pass e.g. {name}=True")
+        raise ValueError(f"{name} must be True or False, got {shown(value)}: pass e.g. {name}=True")
     return bool(value)
 
 
 def instance(name: str, value: Any, kind: type, example: str) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"{name} must be {example} or the like, got {_shown(value)}: pass {name}={example}")
+        raise ValueError(f"{name} must be {example} or the like, got {shown(value)}: pass {name}={example}")
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A short text in one line: of an array or a module its class, which says more."""
+    if isinstance(value, type | eqx.Module | Array | np.ndarray) or hasattr(value, "columns"):
+        return called(value)
     text = one_line(repr(value))
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def count(name: str, value: Any, at_least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
-        raise ValueError(f"{name} must be an integer of at least {at_least}, got {value!r}")
+def count(name: str, value: Any, at_least: int = 1, below: int = 2**31) -> int:
+    """`below` a power of 2: JAX counts in 32 bits, and XLA ends the process that asks for more memory than there is."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
+    if not is_integer or value < at_least:
+        raise ValueError(f"{name} must be an integer of at least {at_least}, got {shown(value)}")
+    if value >= below:
+        raise ValueError(f"{name} must be below 2**{below.bit_length() - 1}, got {shown(value)}")
     return int(value)
 
 
 def picks_leaves(name: str, value: Any, optional: bool = True) -> Any:
     """A function of the model, or None where `optional`. A module is callable too, but none that picks leaves."""
-    if (value is None and optional) or (callable(value) and jax.tree_util.all_leaves([value])):
+    is_function = callable(value) and not isinstance(value, type)
+    if (value is None and optional) or (is_function and jax.tree_util.all_leaves([value])):
         return value
-    got = repr(value) if isinstance(value, str | bool | int | float) else type(value).__name__
     raise ValueError(
-        f"{name} must be a function of the model that picks leaves, got {got}: "
+        f"{name} must be a function of the model that picks leaves, got {shown(value)}: "
         f"pass e.g. {name}=lambda model: model.layers[0]"
     )
 
 
-def finite(name: str, value: Any) -> Any:
-    known, name = concrete(real(name, value)), _of_column(name, value)
+def finite(name: str, value: Any, truths: bool = False) -> Any:
+    known, name = concrete(real(name, value, truths)), _of_column(name, value)
     if known is not None and not (good := np.isfinite(known)).all():
         at = tuple(map(int, np.unravel_index(np.argmin(good), known.shape)))
         raise ValueError(
@@ -152,7 +204,7 @@ def finite(name: str, value: Any) -> Any:
 
 def numbers(name: str, value: Any, integers: bool = False) -> Array:
     """Finite data, as an array of floats; integers stay what they are where `integers`."""
-    array = real(name, value)
+    array = real(name, value, truths=True)
     if integers and jnp.issubdtype(array.dtype, np.integer):
         return jnp.asarray(array, dtype=int)
     return as_float(finite(name, array))
@@ -172,8 +224,6 @@ def random_key(name: str, value: Any) -> Array:
 def slow_times(value: Any) -> Array:
     known = concrete(real("slow_times", value))
     if known is not None:
-        if known.dtype == bool:
-            raise ValueError("slow_times must be real numbers, got truth values: pass e.g. jnp.linspace(0, 1, 101)")
         known_slow_times(known)
     return as_float(value)
 
@@ -194,9 +244,9 @@ def known_slow_times(known: np.ndarray) -> None:
         raise ValueError(f"slow_times must not decrease, got {known[k]} before {known[k + 1]} at index {k}: sort them")
 
 
-def writable_folder(path: str | os.PathLike[str]) -> pathlib.Path:
+def writable_folder(value: str | os.PathLike[str]) -> pathlib.Path:
     """The folder, made where it is missing; raises `ValueError` where nothing can be written into it."""
-    folder = pathlib.Path(path)
+    folder = path("out", value, "out/results")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -217,14 +267,14 @@ def _is_traced(value: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
-def _of_numpy(name: str, value: Any) -> np.ndarray | Array:
+def _of_numpy(name: str, value: Any, truths: bool) -> np.ndarray | Array:
     if isinstance(value, Array):
         return value
     if np.ma.is_masked(value):
         raise ValueError(f"{name} must be real numbers, got a masked array, whose mask would be lost: select the rows")
     if hasattr(value, "columns") and hasattr(value, "items"):  # a table of pandas: a fault is named by its column
         for column, cells in value.items():
-            finite(f"column {column!r} of {name}", cells)
+            finite(f"column {column!r} of {name}", cells, truths)
     try:
         array = np.asarray(value)
     except ValueError:
@@ -247,9 +297,9 @@ def _of_objects(name: str, value: Any, array: np.ndarray) -> np.ndarray:
             )
         try:
             float(cell)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(
-                f"{name} must be real numbers, got {type(cell).__name__} {cell}{_place(at)}: convert it first"
+                f"{name} must be real numbers, got {type(cell).__name__} {shown(cell)}{_place(at)}: convert it first"
             ) from None
     return array.astype(float)
 

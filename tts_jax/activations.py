@@ -63,10 +63,8 @@ class SmoothStep(AbstractActivation):
     degree = 3
 
     def __init__(self, eta: Real[ArrayLike, ""], surrogate: str | None = None):
-        if surrogate not in (None, "box"):
-            raise ValueError(f"surrogate must be None or 'box', got {surrogate!r}")
         self.eta = checks.as_float(checks.positive("eta", eta))
-        self.surrogate = surrogate
+        self.surrogate = None if surrogate is None else checks.choice("surrogate", surrogate, ["box"])
 
     @override
     def __call__(self, z: Float[Array, "..."]) -> Float[Array, "..."]:

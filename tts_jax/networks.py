@@ -87,10 +87,11 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         shape = (checks.count("neurons", neurons), checks.count("dimension", dimension))
         position_key, weight_key = jax.random.split(checks.random_key("key", key))
         largest = checks.as_float(checks.number("weight_range", weight_range))
+        has_bias = checks.truth("bias", bias)
         return cls(
             weights=largest * jax.random.uniform(weight_key, shape, float),
             positions=jax.random.uniform(position_key, shape, float),
-            bias=jnp.zeros((), float) if bias else None,
+            bias=jnp.zeros((), float) if has_bias else None,
             activation=activation,
         )
 
@@ -185,7 +186,7 @@ def _one_input(x: Any, name: str, inner: Array, scalar: bool = False) -> Array:
             f"a network of a trajectory has a time axis ({name} of shape {inner.shape}) and cannot be called: "
             "use trajectory.at(index), or trajectory.map(measure)"
         )
-    x = checks.leaf("an input", x)
+    x = checks.leaf("an input", checks.finite("an input", x))
     got, inputs = x.shape, inner.shape[1]
     if got != (inputs,) and not (scalar and (got, inputs) == ((), 1)):
         raise ValueError(

@@ -86,14 +86,16 @@ def simulate(
     if goes_on:
         begin, before = _begin(model, times), model.status
         model = model.at(-1)
-    model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
     _check_leaves(model)
     problem.check(model)
+    model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
     name = type(dynamics).__name__
     if isinstance(samples, AbstractProblem):
         raise ValueError(
             f"samples=(x, y) has a row for each step, got {checks.called(samples)}: pass it as the problem instead"
         )
+    if not (samples is None or (isinstance(samples, tuple | list) and len(samples) == 2)):
+        raise ValueError(f"samples must be a pair (x, y) with a row for each step, got {checks.shown(samples)}")
     if samples is not None and not dynamics.stochastic:
         raise ValueError(
             f"{name} draws no samples here, got samples=(x, y): leave them out, or pass the data as Dataset(x, y)"
@@ -103,8 +105,8 @@ def simulate(
         raise ValueError(f"{name} draws samples: pass {mend}, or samples=(x, y) to replay a stream")
     if key is not None:
         checks.random_key("key", key)
-    if not (checkpoint is None or isinstance(checkpoint, str | os.PathLike)):
-        raise ValueError(f'checkpoint must be a file, got {checkpoint!r}: pass e.g. checkpoint="run.checkpoint"')
+    if checkpoint is not None:
+        checks.path("checkpoint", checkpoint, "run.checkpoint")
     if checkpoint is not None and not dynamics.resumable:
         raise ValueError(f"checkpoint is for SGD, got {name}: leave it out")
     checking_progress(progress)
@@ -176,7 +178,7 @@ def _check_leaves(model: PyTree) -> None:
             )
         if moves:
             checks.finite(f"the start, {name},", leaf)
-        if isinstance(leaf, jax.Array | np.generic) and jnp.issubdtype(leaf.dtype, np.signedinteger):
+        if isinstance(leaf, jax.Array | np.ndarray | np.generic) and jnp.issubdtype(leaf.dtype, np.signedinteger):
             _say_once(
                 f"{name} does not train, as its type is {leaf.dtype}: convert it with jnp.asarray(..., float), or "
                 "make it static where it is no parameter"

@@ -51,9 +51,9 @@ class PiecewiseConstant(AbstractTarget):
         jumps: Sequence[Real[ArrayLike, ""]] | Real[ArrayLike, " n"],
         values: Sequence[Real[ArrayLike, ""]] | Real[ArrayLike, " k"],
     ):
-        self.jumps = jnp.atleast_1d(checks.as_float(checks.real("jumps", jumps)))
-        self.values = jnp.atleast_1d(checks.as_float(checks.finite("values", values)))
-        if self.jumps.ndim != 1 or self.values.ndim != 1 or len(self.values) != len(self.jumps) + 1:
+        self.jumps = checks.as_float(checks.vector("jumps", jumps))
+        self.values = checks.as_float(checks.vector("values", values))
+        if len(self.values) != len(self.jumps) + 1:
             raise ValueError(
                 f"a target with {self.jumps.size} jumps has {self.jumps.size + 1} values, got {self.values.size}: "
                 "give one value for each piece between two jumps"
@@ -89,7 +89,7 @@ class PiecewiseConstant(AbstractTarget):
 
     @override
     def __call__(self, x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
-        x = checks.leaf("x", x)
+        x = checks.leaf("x", checks.finite("x", x))
         # One by one: for a sum over an axis the CPU backend of XLA writes out every term, and wakes other threads.
         value = jnp.broadcast_to(self.values[0], x.shape)
         for jump, after in zip(self.jumps, self.values[1:], strict=True):
@@ -117,10 +117,10 @@ class PiecewiseLinear(AbstractTarget):
         slopes: Sequence[Real[ArrayLike, ""]] | Real[ArrayLike, " k"],
         intercept: Real[ArrayLike, ""] = 0.0,
     ):
-        self.knots = jnp.atleast_1d(checks.as_float(checks.finite("knots", knots)))
-        self.slopes = jnp.atleast_1d(checks.as_float(checks.finite("slopes", slopes)))
+        self.knots = checks.as_float(checks.vector("knots", knots))
+        self.slopes = checks.as_float(checks.vector("slopes", slopes))
         self.intercept = checks.as_float(checks.number("intercept", intercept))
-        if self.knots.ndim != 1 or self.knots.shape != self.slopes.shape:
+        if self.knots.shape != self.slopes.shape:
             raise ValueError(
                 f"a target with {self.knots.size} knots has {self.knots.size} slopes, got {self.slopes.size}: "
                 "give the change of slope at each knot"
@@ -133,7 +133,7 @@ class PiecewiseLinear(AbstractTarget):
 
     @override
     def __call__(self, x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
-        x = checks.leaf("x", x)
+        x = checks.leaf("x", checks.finite("x", x))
         knots = jax.lax.broadcast_to_rank(self.knots, x.ndim + 1)
         return self.intercept + jnp.maximum(x[..., None] - knots, 0.0) @ self.slopes
 
@@ -163,7 +163,7 @@ class Additive(eqx.Module):
 
     def __call__(self, x: Real[ArrayLike, "... d"]) -> Float[Array, "..."]:
         """Of inputs along the last axis. Raises `ValueError` where their number is another."""
-        x, inputs = checks.leaf("x", x), len(self.components)
+        x, inputs = checks.leaf("x", checks.finite("x", x)), len(self.components)
         if x.shape[-1:] != (inputs,):
             raise ValueError(f"a target of {inputs} inputs takes x of shape (..., {inputs}), got {x.shape}")
         parts = [component(x[..., i]) for i, component in enumerate(self.components)]
@@ -194,18 +194,11 @@ class SmoothTarget(AbstractTarget):
         kinks: Sequence[Real[ArrayLike, ""]] = (),
         tolerance: float = 1e-10,
     ):
-        if not callable(function):
-            raise ValueError(f"a target needs a function of a scalar, got {type(function).__name__}: pass e.g. jnp.sin")
-        try:
+        self.function = checks.function("function", function, "jnp.sin")
+        with checks.traceable("function", function):
             jax.eval_shape(lambda x: function(x), jnp.zeros(()))  # which takes no ufunc of NumPy itself
-        except jax.errors.JAXTypeError:
-            raise ValueError(
-                f"a target needs a function that JAX can trace, got {checks.called(function)}: "
-                "write it with jnp in place of np, e.g. jnp.sin"
-            ) from None
-        self.function = function
         checks.positive("tolerance", tolerance)
-        edges = np.unique(np.concatenate([[0.0, 1.0], np.clip(np.asarray(checks.finite("kinks", kinks), float), 0, 1)]))
+        edges = np.unique([0.0, 1.0, *np.clip(np.asarray(checks.vector("kinks", kinks), float), 0, 1)])
         while True:
             deviation, scale = pieces.misfit(self, edges, self.degree, 2 * self.degree + 2)
             if not np.isfinite(scale):
@@ -216,7 +209,8 @@ class SmoothTarget(AbstractTarget):
             if len(edges) + rough.sum() > MOST_PANELS or np.diff(edges)[rough].min() < NARROWEST:
                 at = edges[:-1][rough][0]
                 raise ValueError(
-                    f"the target is not smooth near {at:.6g} (error {deviation.max():.2g}, {len(edges) - 1} panels): "
+                    f"the target is not smooth near {at:.6g}, got an error of {deviation.max():.2g} on "
+                    f"{len(edges) - 1} panels: "
                     "give the points where it is not as kinks=[...], or a larger tolerance"
                 )
             edges = np.sort(np.concatenate([edges, (edges[:-1] + edges[1:])[rough] / 2]))
@@ -230,7 +224,7 @@ class SmoothTarget(AbstractTarget):
 
     @override
     def __call__(self, x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
-        x = checks.leaf("x", x)
+        x = checks.leaf("x", checks.finite("x", x))
         return jax.vmap(self.function)(x.ravel()).reshape(x.shape)
 
 
@@ -250,7 +244,7 @@ class NetworkTarget(AbstractTarget):
 
     @override
     def __call__(self, x: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
-        x = checks.leaf("x", x)
+        x = checks.leaf("x", checks.finite("x", x))
         positions = jax.lax.broadcast_to_rank(self.positions, x.ndim + 1)
         return self.bias + self.activation(x[..., None] - positions) @ self.weights
 

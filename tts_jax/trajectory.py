@@ -1,6 +1,8 @@
 """What `simulate` returns."""
 
 import enum
+import operator
+import typing
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -108,12 +110,17 @@ class Trajectory(eqx.Module):
         """The model at one save time; -1 is the last. Raises `IndexError` for an index out of range, and `ValueError`
         for many runs."""
         refuse_many_runs(self, "use jax.vmap(lambda run: run.at(index))(runs)")
-        saves, known = len(self.slow_time), checks.concrete(index)
-        if known is not None and not (known.ndim == 0 and known.dtype.kind in "iu" and -saves <= known < saves):
-            raise IndexError(
-                f"index must be an integer from {-saves} to {saves - 1} for {saves} saves, got {index}: "
-                "it counts saves, see trajectory.slow_time for their times"
-            )
+        saves, known = len(self.slow_time), typing.cast(Any, index)
+        if not isinstance(index, jax.core.Tracer):
+            try:
+                fits = not isinstance(known, bool) and -saves <= operator.index(known) < saves
+            except TypeError:
+                fits = False
+            if not fits:
+                raise IndexError(
+                    f"index must be an integer from {-saves} to {saves - 1} for {saves} saves, got "
+                    f"{checks.shown(index)}: it counts saves, see trajectory.slow_time for their times"
+                )
         stacked, fixed = eqx.partition(self.model, trainable(self.model))
         return eqx.combine(jax.tree.map(lambda leaf: leaf[index], stacked), fixed)
 
@@ -133,8 +140,7 @@ class Trajectory(eqx.Module):
         Raises `ValueError` for what cannot be called, and for many runs.
         """
         refuse_many_runs(self, "use jax.vmap(lambda run: run.map(measure))(runs)")
-        if not callable(measure):
-            raise ValueError(f"map needs a function of a model, got {checks.called(measure)}: pass e.g. problem.risk")
+        checks.function("measure", measure, "problem.risk")
         return over_time(measure, self.model)
 
     def then(self, later: "Trajectory") -> "Trajectory":

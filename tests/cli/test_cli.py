@@ -143,8 +143,8 @@ def test_list_names_every_experiment():
         ((), "the following arguments are required: COMMAND"),
         (("fly",), "invalid choice: 'fly'"),
         (("run",), "the following arguments are required: NAME"),
-        (("run", "three-timescale"), "there is no experiment 'three-timescale'"),
-        (("run", "same-step", "--profile", "slow"), "no profile 'slow'"),
+        (("run", "three-timescale"), "got 'three-timescale'"),
+        (("run", "same-step", "--profile", "slow"), "profile must be one of 'quick', 'paper', got 'slow'"),
         (("run", "same-step", "--epsilon", "0"), "epsilon must be positive and finite, got 0.0"),
         (("run", "same-step", "--epsilon", "-1"), "epsilon must be positive and finite, got -1.0"),
         (("run", "same-step", "--epsilon", "nan"), "epsilon must be positive and finite, got nan"),
@@ -237,5 +237,5 @@ def test_reproduce_prints_every_claim_and_the_page(monkeypatch, tmp_path):
 def test_reproduce_refuses_an_unknown_profile(tmp_path):
     code, text, error = call("reproduce", "--profile", "fast", "--out", str(tmp_path / "all"))
     assert (code, text) == (2, "")
-    assert error == "tts-jax: there is no profile 'fast': choose one of quick, paper\n"
+    assert error == "tts-jax: profile must be one of 'quick', 'paper', got 'fast'\n"
     assert not (tmp_path / "all").exists()

@@ -193,7 +193,7 @@ def test_a_sweep():
         ((0.1,), layers(), ["got 1 of them and 2 of them"]),
         ((), (), ["got 0 of them"]),
         ((0.1, -0.2), layers(), ["epsilon[1] must be positive"]),
-        ((0.1, 0.2), (layers()[0], None), ["slow[1] must be a function", "NoneType"]),
+        ((0.1, 0.2), (layers()[0], None), ["slow[1] must be a function", "got None"]),
         ((0.1, 0.2), (layers()[0], "u"), ["slow[1]", "'u'"]),
     ],
 )

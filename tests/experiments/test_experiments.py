@@ -81,8 +81,8 @@ def test_the_same_seed_is_the_same_start_in_both_experiments():
 @pytest.mark.parametrize(
     ("name", "profile", "changes", "message"),
     [
-        ("two-timescales", "quick", {}, "no experiment 'two-timescales': choose one of .*, same-step, two-timescale"),
-        ("same-step", "fast", {}, "no profile 'fast': choose one of quick, paper"),
+        ("two-timescales", "quick", {}, "must be one of .*, 'same-step', 'two-timescale', .*, got 'two-timescales'"),
+        ("same-step", "fast", {}, "profile must be one of 'quick', 'paper', got 'fast'"),
         ("same-step", "quick", {"depth": 3}, "same-step has no setting 'depth': choose one of name,"),
         ("same-step", "quick", {"epsilon": 0.0}, "epsilon must be positive"),
         ("same-step", "quick", {"step_size": -1.0}, "step_size must be positive"),

@@ -113,7 +113,7 @@ def test_another_atlas_in_the_same_folder_is_refused_in_one_line(monkeypatch, ou
     ("changes", "message"),
     [
         ({"epsilons": (1.0, 0.0)}, "epsilons must be positive"),
-        ({"sizes": (0,)}, "neurons must be an integer of at least 1"),
+        ({"sizes": (0,)}, "sizes must be an integer of at least 1"),
         ({"seeds": 0}, "seeds must be an integer of at least 1"),
         ({"slow_times": (1.0,)}, "needs two slow times"),
     ],

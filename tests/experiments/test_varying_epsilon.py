@@ -112,7 +112,7 @@ def test_four_starts_are_too_few(outcome):
     [
         ({"seeds": 0}, "seeds must be an integer of at least 1"),
         ({"epsilons": (0.1, -1.0)}, "epsilons must be positive"),
-        ({"seed": 2**32}, "seeds must end below"),
+        ({"seed": 2**32 - 1}, "seeds must end below"),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes, message):

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from .._cache import cache
 from . import run, sweep
-from .console import BAD_INPUT
+from .console import BAD_INPUT, one_line
 
 FAILED = 1
 INTERRUPTED = 130
@@ -52,7 +52,7 @@ def _show_in_one_line(message: Warning | str, *where: Any, **options: Any) -> No
 class _Parser(argparse.ArgumentParser):
     @override
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"tts-jax: {message} (see {self.prog} --help)\n")
+        self.exit(BAD_INPUT, f"{one_line(f'tts-jax: {message}')} (see {self.prog} --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -62,7 +62,8 @@ def _run(options: argparse.Namespace) -> int:
     changes = {name: value for name, value in given.items() if value is not None}
     try:
         experiment = preset(options.name, options.profile, **changes)
-        folder = checks.writable_folder(options.out or f"out/{experiment.name}-{experiment.profile}")
+        default = f"out/{experiment.name}-{experiment.profile}"
+        folder = checks.writable_folder(default if options.out is None else options.out)
         again = experiment.check_folder(folder)
     except ValueError as error:
         return refuse(error)

@@ -17,6 +17,7 @@ from .._progress import console
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, TwoTimescaleLimit
 from ..problems import Regression
 from ..sweeps import load, sweep
+from ..sweeps.axes import values_of
 from ..sweeps.grid import Grid, uniform_start
 from ..sweeps.results import endings
 from ..targets import PiecewiseConstant
@@ -89,7 +90,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in (*PLAN, "store") if getattr(options, name) is not None}
-    if options.resume:
+    if options.resume is not None:
         if given or options.config:
             raise ValueError("--resume goes on with what the store says: leave the other settings out")
         with warnings.catch_warnings():
@@ -112,6 +113,10 @@ def _file(path: str | None) -> dict[str, Any]:
             import yaml
 
             settings = yaml.safe_load(text)
+            top = yaml.compose(text)
+            names = [key.value for key, _ in top.value] if isinstance(top, yaml.MappingNode) else []
+            if len(set(names)) < len(names):
+                raise ValueError("a setting is there twice")
     except ImportError:
         raise ImportError("a YAML file needs the package pyyaml: pip install pyyaml, or write TOML") from None
     except FileNotFoundError:
@@ -138,9 +143,9 @@ def _setting(name: str, value: Any) -> Any:
         try:
             if not isinstance(item, bool) and isinstance(item, fits):
                 return kind(item)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
-        raise ValueError(f"{name} must be {kind.__name__}, got {item!r}: write e.g. {name} = {default}")
+        raise ValueError(f"{name} must be {kind.__name__}, got {checks.shown(item)}: write e.g. {name} = {default}")
 
     return [one(item) for item in value] if isinstance(value, list) else one(value)
 
@@ -154,6 +159,8 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
         "reduced": ReducedFlow(rtol=plan["rtol"], atol=plan["rtol"]),
     }
     names = plan["dynamics"] if isinstance(plan["dynamics"], list) else [plan["dynamics"]]
+    if not names:
+        raise ValueError(f"a sweep needs at least one dynamics, got none: choose of {', '.join(kinds)}")
     for name in names:
         if name.lower() not in kinds:
             raise ValueError(f"there is no dynamics {name!r}: choose of {', '.join(kinds)}")
@@ -162,6 +169,7 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("epsilon", "neurons", "eta", "step_size"):
         acts = name in ("neurons", "eta") or any(name in arm.settings for arm in chosen.values())
         values = plan[name] if isinstance(plan[name], list) else [plan[name]]
+        values_of(name, values)  # also where it does not act
         if acts:
             axes[name] = values[0] if len(values) == 1 else values
     return {
@@ -226,8 +234,8 @@ def _plot(options: argparse.Namespace) -> int:
     try:
         dataset = _load(options.store)
         store = pathlib.Path(options.store)
-        folder = pathlib.Path(options.out) if options.out else store.with_name(f"{store.stem}-figures")
-        folder.mkdir(parents=True, exist_ok=True)
+        default = store.with_name(f"{store.stem}-figures")
+        folder = checks.writable_folder(default if options.out is None else options.out)
         for name, figure in (("risks.png", plot.sweep(dataset)), ("convergence.png", plot.convergence(dataset))):
             save(figure, folder / name)
             console().print(str(folder / name), soft_wrap=True)

@@ -112,8 +112,7 @@ class AbstractExperiment(eqx.Module):
     seed: int = eqx.field(default=0, kw_only=True)
 
     def __check_init__(self):
-        if checks.count("seed", self.seed, at_least=0) >= 2**32:
-            raise ValueError(f"seed must be below 2**32, got {self.seed}")
+        checks.count("seed", self.seed, at_least=0, below=2**32)
 
     @property
     @abc.abstractmethod
@@ -148,10 +147,11 @@ class AbstractExperiment(eqx.Module):
         Raises `ValueError` where the folder cannot be written into, or holds the results of another configuration. A
         simulation that fails shows in its status.
         """
+        report = silent if report is None else checks.function("report", report, "print")
         folder = checks.writable_folder(out)
         self.check_folder(folder)
         begin = time.perf_counter()
-        evidence = _judged(self, self.measure(folder, report or silent))
+        evidence = _judged(self, self.measure(folder, report))
         outcome = Outcome(self, folder, evidence, time.perf_counter() - begin)
         summary = {
             "configuration": dataclasses.asdict(self),

@@ -65,6 +65,7 @@ class Comparison(AbstractStaircase):
             checks.positive(name, getattr(self, name))
         checks.count("neurons", self.neurons)
         checks.count("saves", self.saves)
+        checks.known_slow_times(self.slow_times)
         self.check_steps(self.slow_time, self.epsilon, self.step_size)
 
     @property

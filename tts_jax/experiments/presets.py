@@ -7,10 +7,12 @@ the paper's figures have; about 3 starts in 10 do. Another seed is simulated wha
 import dataclasses
 from typing import Any
 
+from .. import _checks as checks
 from .base import AbstractExperiment
 from .comparison import Comparison
 from .finite_data import FiniteData
 from .regime_atlas import RegimeAtlas
+from .settings import changed
 from .sketches import Notation, ReducedSketch
 from .varying import VaryingEpsilon
 
@@ -152,14 +154,6 @@ def preset(name: str, profile: str = "quick", **changes: Any) -> AbstractExperim
 
     Raises `ValueError` for an unknown name, profile or field, and for values that cannot be simulated.
     """
+    checks.choice("the name of an experiment", name, sorted({candidate.name for candidate in PRESETS}))
     profiles = {candidate.profile: candidate for candidate in PRESETS if candidate.name == name}
-    if not profiles:
-        known = sorted({candidate.name for candidate in PRESETS})
-        raise ValueError(f"there is no experiment {name!r}: choose one of {', '.join(known)}")
-    if profile not in profiles:
-        raise ValueError(f"{name} has no profile {profile!r}: choose one of {', '.join(profiles)}")
-    fields = [field.name for field in dataclasses.fields(profiles[profile])]
-    for field in changes:
-        if field not in fields:
-            raise ValueError(f"{name} has no setting {field!r}: choose one of {', '.join(fields)}")
-    return dataclasses.replace(profiles[profile], **changes)
+    return changed(profiles[checks.choice("profile", profile, profiles)], changes)

@@ -35,8 +35,7 @@ def figures_of_the_paper(profile: str = "quick") -> tuple[AbstractExperiment, ..
     Raises `ValueError` for an unknown profile.
     """
     profiles = list(dict.fromkeys(experiment.profile for experiment in PRESETS))
-    if profile not in profiles:
-        raise ValueError(f"there is no profile {profile!r}: choose one of {', '.join(profiles)}")
+    checks.choice("profile", profile, profiles)
     of_the_paper = re.compile("Figure|appendix")
     chosen = [each for each in PRESETS if each.profile == profile and of_the_paper.search(each.shows)]
     return tuple(sorted(chosen, key=lambda each: [int(n) for n in re.findall(r"\d+", each.shows)] or [99]))
@@ -53,7 +52,13 @@ def reproduce(
     All three are written anew after each experiment. Raises `ValueError` where the folder cannot be written into.
     """
     folder = checks.writable_folder(out)
-    report = report or silent
+    report = silent if report is None else checks.function("report", report, "print")
+    given = experiments if isinstance(experiments, Sequence) else ()
+    if not given or not all(isinstance(each, AbstractExperiment) for each in given):
+        raise ValueError(
+            f"experiments must be a list of experiments, got {checks.shown(experiments)}: "
+            'pass e.g. figures_of_the_paper("quick")'
+        )
     provenance = Provenance.here()
     outcomes: list[Outcome] = []
     for experiment in experiments:

@@ -1,6 +1,7 @@
 """Distributions side by side, with every run as a dot."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from .. import _checks as checks
 from .style import STYLE, WIDTH, add_legend, canvas, one_panel
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -32,12 +34,19 @@ def boxes(
 
     Raises `ValueError` where there is no series, or the groups of two series differ.
     """
-    groups = list(next(iter(values.values()), {}))
-    if not groups or any(list(series) != groups for series in values.values()):
+    tables = list(values.values()) if isinstance(values, Mapping) else []
+    groups = list(tables[0]) if tables and isinstance(tables[0], Mapping) else []
+    if not groups or any(not isinstance(series, Mapping) or list(series) != groups for series in tables):
         raise ValueError(
             "boxes draws {series: {group: values}} with the same groups in every series, "
-            f"got groups {[list(series) for series in values.values()]}"
+            f"got {checks.shown(values)}: "
+            'pass e.g. {"SGD": {"0.1": errors}}'
         )
+    checks.instance("label", label, str, '"error"')
+    name, level = _labelled("reference", reference, float | int, '("floor", 0.008)')
+    says, full = _labelled("filled", filled, Mapping, '("converged", {"0.1": [True, False]})')
+    if full is not None and list(full) != groups:
+        raise ValueError(f"filled must say for each group which are full, got {list(full)}: name {groups}")
     width = 0.7 / len(values)
     with rc_context(STYLE):
         figure, panels = canvas(ax, 1, lambda: one_panel(WIDTH, 2.9))
@@ -47,17 +56,31 @@ def boxes(
             colour = COLOURS[k % len(COLOURS)]
             handles.append(Line2D([], [], color=colour, marker="s", linestyle="none", label=series))
             for at, group in enumerate(groups):
-                full = None if filled is None else filled[1][group]
                 place = at + (k - (len(values) - 1) / 2) * width
-                _draw_box(axes, np.asarray(by_group[group]), place, width, colour, full)
+                _draw_box(
+                    axes,
+                    np.asarray(checks.real(f"{series}, {group}", by_group[group])),
+                    place,
+                    width,
+                    colour,
+                    full and full[group],
+                )
         if reference is not None:
-            name, level = reference
             handles.append(axes.axhline(level, color="0.4", linewidth=0.8, linestyle="--", label=name, zorder=1))
         if filled is not None:
-            handles.append(Line2D([], [], color="0.3", marker="o", markersize=3, linestyle="none", label=filled[0]))
+            handles.append(Line2D([], [], color="0.3", marker="o", markersize=3, linestyle="none", label=says))
         axes.set(yscale="log", ylabel=label, xticks=range(len(groups)), xticklabels=groups)
         add_legend(ax, figure, panels, handles)
     return figure
+
+
+def _labelled(name: str, pair: Any, kind: Any, example: str) -> tuple[Any, Any]:
+    """A pair of a text and what it stands for; two times None where it is None."""
+    if pair is None:
+        return None, None
+    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], kind)):
+        raise ValueError(f"{name} must be a text and what it stands for, got {checks.shown(pair)}: pass e.g. {example}")
+    return pair
 
 
 def _draw_box(

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from .. import _checks as checks
 from ..activations import SmoothStep
 from ..networks import ShallowNetwork
 from ..targets import PiecewiseConstant
@@ -20,6 +21,7 @@ from .style import (
     WIDTH,
     add_legend,
     canvas,
+    check_network,
     check_target,
     curve,
     draw_target,
@@ -43,10 +45,10 @@ def notation(network: ShallowNetwork, target: PiecewiseConstant, *, ax: Axes | N
     Raises `ValueError` for a network that is not a one-dimensional one of `SmoothStep` neurons.
     """
     check_target(target)
-    if network.positions.shape[1] != 1 or not isinstance(network.activation, SmoothStep):
+    check_network(network)
+    if not isinstance(network.activation, SmoothStep):
         raise ValueError(
-            f"notation draws a one-dimensional network of SmoothStep neurons, got dimension "
-            f"{network.positions.shape[1]} and {type(network.activation).__name__}"
+            f"notation draws SmoothStep neurons, got {checks.called(network.activation)}: pass such a network"
         )
     jumps, values = np.asarray(target.jumps), np.asarray(target.values)
     positions, eta = np.sort(np.asarray(network.positions[:, 0])), float(network.activation.eta)
@@ -133,7 +135,14 @@ def moves(
     `ax`, as many axes (of Matplotlib) as saves, are drawn into in place of a new figure; their figure is returned.
     """
     check_target(target)
-    saves, speeds = np.asarray(trajectory.slow_time), np.asarray(velocities)
+    checks.instance("trajectory", trajectory, Trajectory, "simulate(...)")
+    check_network(trajectory.model)
+    saves, speeds = np.asarray(trajectory.slow_time), np.asarray(checks.finite("velocities", velocities))
+    if speeds.shape != trajectory.model.positions.shape[:-1]:
+        raise ValueError(
+            f"velocities must have a row for each of {len(saves)} saves and a column for each neuron, got shape "
+            f"{speeds.shape}: take them of this trajectory"
+        )
     values = np.asarray(target.values)
     span = float(values.max() - values.min()) or 1.0
     bottom, top = values.min() - 0.45 * span, values.max() + 0.1 * span

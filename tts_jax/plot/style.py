@@ -70,7 +70,7 @@ def canvas(ax: Any, count: int, make: Callable[[], tuple[Figure, Any]]) -> tuple
     if ax is None:
         figure, panels = make()
         return figure, list(np.ravel(panels))
-    panels = list(np.ravel(ax))
+    panels = [axes for each in jax.tree.leaves(ax) for axes in (each.flat if isinstance(each, np.ndarray) else [each])]
     if len(panels) != count or not all(isinstance(axes, Axes) for axes in panels):
         got = ", ".join(sorted({checks.called(axes) for axes in panels})) or "none"
         wanted = "one Axes of Matplotlib" if count == 1 else f"{count} Axes of Matplotlib, one for each panel"
@@ -101,6 +101,13 @@ def styles(labels: Iterable[str]) -> list[dict[str, Any]]:
 def check_target(target: PiecewiseConstant) -> None:
     if not isinstance(target, PiecewiseConstant):
         raise ValueError(f"this draws a PiecewiseConstant target, got {checks.called(target)}: pass problem.target")
+
+
+def check_network(network: ShallowNetwork) -> None:
+    if not isinstance(network, ShallowNetwork) or network.positions.shape[-1] != 1:
+        raise ValueError(
+            f"this draws a one-dimensional ShallowNetwork, got {checks.called(network)}: pass e.g. trajectory.at(-1)"
+        )
 
 
 def draw_target(axes: Axes, target: PiecewiseConstant, limits: tuple[float, float]) -> None:

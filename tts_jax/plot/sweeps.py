@@ -79,13 +79,11 @@ def _check(dataset: "xarray.Dataset", x: str, y: str) -> list[str]:
     dims = [str(dim) for dim in dataset.status.dims if dim != "seed"]
     runs = set(dataset.status.dims)
     possible = ["slow_time", *(dim for dim in dims if dim not in NAMED)]
-    if x not in possible:
-        raise ValueError(f"x must be slow_time or an axis of the sweep with numbers, got {x!r}: choose of {possible}")
+    checks.choice("x", x, possible)
     drawable = [str(name) for name, of in dataset.data_vars.items() if runs <= set(of.dims) <= {*runs, "slow_time"}]
     if x == "slow_time":
         drawable = [name for name in drawable if "slow_time" in dataset[name].dims]
-    if y not in drawable:
-        raise ValueError(f"y must have one number for each run against {x!r}, got {y!r}: choose of {drawable}")
+    checks.choice(f"y against {x!r}", y, drawable)
     return dims
 
 

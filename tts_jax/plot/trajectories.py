@@ -52,6 +52,7 @@ def risks(
     Raises `ValueError` where there is no trajectory, and for a clock that there is not or that one of them lacks.
     """
     _check(trajectories)
+    checks.truth("log_time", log_time)
     with rc_context(STYLE):
         figure, panels = canvas(ax, 1, lambda: one_panel(WIDTH, 2.9))
         add_legend(ax, figure, panels, _draw_risks(panels[0], trajectories, log_time, clock))
@@ -75,10 +76,11 @@ def functions(
     one-dimensional networks.
     """
     saves = _common_saves(trajectories)
-    if np.ndim(times) != 1 or len(times) == 0:
-        got = checks.one_line(times)
+    wanted = np.asarray(checks.finite("times", times))
+    if wanted.ndim != 1 or not wanted.size:
+        got = checks.shown(times)
         raise ValueError(f"functions draws one panel for each time, got {got}: pass e.g. times=[0.0, 0.01, 0.035]")
-    shown = [int(np.abs(saves - time).argmin()) for time in times]
+    shown = [int(np.abs(saves - time).argmin()) for time in wanted]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     limits = _value_limits(trajectories, target, shown)
@@ -118,9 +120,13 @@ def animation(
     One frame for every `every`-th save, and one for the last. Raises `ValueError` as `functions` does.
     """
     saves = _common_saves(trajectories)
-    shown = sorted({*range(0, len(saves), every), len(saves) - 1})
+    path = checks.path("path", path, "run.gif")
+    if path.suffix.lower() != ".gif":
+        raise ValueError(f"path must end in .gif, got {str(path)!r}: pass e.g. path='run.gif'")
+    shown = sorted({*range(0, len(saves), checks.count("every", every)), len(saves) - 1})
     limits = _value_limits(trajectories, target, shown)
-    writer = PillowWriter(fps=frames_per_second)
+    checks.truth("log_time", log_time)
+    writer = PillowWriter(fps=checks.count("frames_per_second", frames_per_second, below=2**6))
     with rc_context(STYLE):
         figure = new_figure(7.5, 2.9)
         left, right = figure.subplots(1, 2)
@@ -168,8 +174,7 @@ def _draw_risks(axes: Axes, trajectories: Mapping[str, Trajectory], log_time: bo
 
 
 def _times(trajectories: Mapping[str, Trajectory], clock: str) -> dict[str, np.ndarray]:
-    if clock not in CLOCKS:
-        raise ValueError(f"there is no clock {clock!r}: choose of {', '.join(map(repr, CLOCKS))}")
+    checks.choice("clock", clock, CLOCKS)
     found = {}
     for label, trajectory in trajectories.items():
         time = {"slow": trajectory.slow_time, "fast": trajectory.fast_time, "step": trajectory.step}[clock]

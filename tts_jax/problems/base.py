@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num, PyTree
 
+from .. import _checks as checks
 from ..exact.forms import NormalEquations
 from ..networks import trainable
 from .structure import Structure
@@ -73,9 +74,16 @@ def risk_gradient(problem: AbstractProblem, structure: Structure, moving: PyTree
     return jax.grad(lambda moving: problem.risk(eqx.combine(moving, fixed)))(moving)
 
 
+def outputs(model: PyTree, x: Float[Array, "n ..."]) -> PyTree:
+    """Of the model, for each row."""
+    checks.function("model", model, "eqx.nn.MLP(...)")
+    with checks.traceable("the model", model):
+        return jax.vmap(model)(x)
+
+
 def squared_error(model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
     """The squared error of the model, summed over its outputs and averaged over the rows."""
-    output = jax.vmap(model)(x)
+    output = outputs(model, x)
     if output.size != y.size:
         raise ValueError(
             f"the model returns shape {output.shape[1:]} for one input, but a label has shape {y.shape[1:]}"

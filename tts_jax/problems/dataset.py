@@ -12,7 +12,7 @@ from typing_extensions import override
 from .. import _checks as checks
 from ..exact.forms import NormalEquations
 from ..networks import ShallowNetwork
-from .base import AbstractProblem, squared_error
+from .base import AbstractProblem, outputs, squared_error
 from .structure import Structure
 
 
@@ -55,13 +55,14 @@ class Dataset(AbstractProblem):
     def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
         if self.row_loss is None:
             return squared_error(model, x, y)
-        losses = jax.vmap(self.row_loss)(jax.vmap(model)(x), y)
+        losses = jax.vmap(self.row_loss)(outputs(model, x), y)
         if losses.ndim != 1:
             raise ValueError(f"loss(prediction, label) must return a scalar, got shape {losses.shape[1:]}")
         return jnp.mean(losses)
 
     @override
     def check(self, model: PyTree) -> None:
+        checks.function("model", model, "eqx.nn.MLP(...)")
         eqx.filter_eval_shape(self.loss, model, self.x[:1], self.y[:1])
 
     @override

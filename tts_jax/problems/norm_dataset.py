@@ -50,6 +50,7 @@ class NormDataset(AbstractProblem):
 
     @override
     def check(self, model: PyTree) -> None:
+        checks.function("model", model, "eqx.nn.MLP(...)")
         eqx.filter_eval_shape(self.loss, model, self.x[:1], self.y[:1])
 
     @override

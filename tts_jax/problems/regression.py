@@ -49,13 +49,9 @@ class Regression(AbstractProblem):
             )
         for component in target.components if isinstance(target, Additive) else (target,):
             verify_target(component)
-        if noise_law is not None and not callable(noise_law):
-            raise ValueError(
-                f"noise_law(key, shape) must draw noise, got {checks.called(noise_law)}: pass e.g. jax.random.normal"
-            )
         self.target = target
         self.noise = checks.as_float(checks.non_negative("noise", noise))
-        self.noise_law = noise_law
+        self.noise_law = None if noise_law is None else checks.function("noise_law", noise_law, "jax.random.normal")
 
     @property
     def components(self) -> tuple[AbstractTarget, ...]:

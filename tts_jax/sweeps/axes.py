@@ -50,9 +50,9 @@ def values_of(name: str, values: Any) -> Any:
 
 
 def seeds_of(seeds: Any) -> tuple[int, ...]:
-    many = isinstance(seeds, Sequence | np.ndarray) and not isinstance(seeds, str)
-    listed = seeds if many else range(checks.count("seeds", seeds))
-    chosen = tuple(checks.count("seeds", seed, at_least=0) for seed in np.asarray(listed).tolist())
+    many = isinstance(seeds, Sequence | np.ndarray) and not isinstance(seeds, str | bytes)
+    listed = checks.vector("seeds", seeds).tolist() if many else range(checks.count("seeds", seeds))
+    chosen = tuple(checks.count("seeds", seed, at_least=0, below=2**32) for seed in listed)
     if not chosen or len(set(chosen)) != len(chosen) or max(chosen) >= 2**32:
         raise ValueError(f"seeds must be different integers below 2**32, at least one, got {checks.one_line(chosen)}")
     return chosen

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from .. import _checks as checks
@@ -53,6 +54,10 @@ def run_each(
         raise ValueError(
             f"the arrays of all arguments must share a leading axis of at least 1, got sizes {sizes or 'none'}"
         )
+    kinds = np.number, np.bool_, jax.dtypes.extended
+    for leaf in jax.tree.leaves(arrays):
+        if not any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds):
+            raise ValueError(f"the arrays of all arguments must be numbers or keys, got {leaf.dtype}: convert it first")
     ((count,),) = sizes
     threads = checks.count("workers", (os.cpu_count() or 1) if workers is None else workers)
 
@@ -63,7 +68,9 @@ def run_each(
         return run, jnp.minimum(jnp.arange(begin, begin + portion), count - 1), arrays, shared
 
     program: Any = _one_by_one
-    compiled = program.lower(*arguments(0)).compile()  # before any worker asks for it
+    with checks.traceable("run", run):
+        lowered = program.lower(*arguments(0))
+    compiled = lowered.compile()  # before any worker asks for it
 
     def do(begin):
         result = jax.block_until_ready(compiled(*arguments(begin)))

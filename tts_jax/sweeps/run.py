@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import os
-import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -86,6 +85,9 @@ def sweep(
     full disk, with all finished chunks kept.
     """
     checking_progress(progress)
+    checks.truth("weights", weights)
+    if attributes is not None:
+        checks.instance("attributes", attributes, Mapping, '{"author": "me"}')
     grid = Grid.of(dynamics, problem, slow_times, seeds, init, axes)
     if devices is not None and not (
         isinstance(devices, Sequence) and devices and all(isinstance(device, jax.Device) for device in devices)
@@ -102,7 +104,7 @@ def sweep(
             raise ValueError("several processes need a common store: pass e.g. store='run.zarr'")
         results: Results = Memory(layout)
     else:
-        results = Store.open(pathlib.Path(store), layout, create=jax.process_index() == 0)
+        results = Store.open(checks.path("store", store, "run.zarr"), layout, create=jax.process_index() == 0)
     try:
         dataset = _completed(results, layout, progress, devices or jax.local_devices())
     finally:

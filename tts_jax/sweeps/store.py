@@ -37,9 +37,7 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """
     import xarray
 
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"load needs the path of a file, got {checks.called(path)}: pass e.g. 'run.zarr'")
-    path = pathlib.Path(path)
+    path = checks.path("path", path, "run.zarr")
     if not path.exists() and path.suffix in (".nc", ".zarr"):
         kind = "store" if path.suffix == ".zarr" else "file"
         raise FileNotFoundError(f"there is no {kind} {path}: look at the path, or run what writes it")

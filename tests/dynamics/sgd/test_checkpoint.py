@@ -178,7 +178,7 @@ def test_refuses_what_it_cannot_use(tmp_path):
 
 @pytest.mark.usefixtures("annotations_off")
 def test_what_is_no_file_is_refused_before_any_work():
-    reference.refuses(lambda: simulate(3), "checkpoint", "got 3", "file")
+    reference.refuses(lambda: simulate(3), "checkpoint must be a path, got 3")
 
 
 def test_fingerprint_sees_what_functions_were_made_from():

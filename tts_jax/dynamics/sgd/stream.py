@@ -119,7 +119,7 @@ class Replay(AbstractStream):
             )
         if steps is not None and steps[-1] > len(x):
             raise ValueError(
-                f"the last save time needs {steps[-1]} steps, but samples has {len(x)} rows: "
+                f"the last save time needs {steps[-1]} steps, a row of samples each, got {len(x)} rows: "
                 "give more samples or end earlier"
             )
         return cls(x=x, y=y, batch_size=batch_size)

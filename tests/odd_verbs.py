@@ -1,0 +1,254 @@
+"""What is called, with good arguments and the odd values that each takes."""
+
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from odd_values import (
+    BITS,
+    COUNTS,
+    DOWN,
+    INTEGERS,
+    KEY,
+    KEYS,
+    LISTS,
+    NETWORK,
+    NOT_NEGATIVE,
+    ONE,
+    PATHS,
+    POSITIVE,
+    PROBLEM,
+    ROWS,
+    SCALARS,
+    TARGET,
+    TEXTS,
+    TRUTHS,
+    TWICE,
+    Calls,
+    called,
+    costly,
+    of,
+)
+
+import tts_jax as tts
+
+TIMES = [0.0, 0.02]
+LIMIT, EXACT = tts.TwoTimescaleLimit(), tts.SGD(0.1, 0.1, None)
+ALONE = {"dynamics": of(LIMIT, "a dynamics"), "model": of(NETWORK, "a network"), "problem": of(PROBLEM, "a problem")}
+
+
+@cache
+def run() -> tts.Trajectory:
+    return tts.simulate(LIMIT, NETWORK, PROBLEM, TIMES)
+
+
+@cache
+def swept() -> Any:
+    return tts.sweep(LIMIT, PROBLEM, TIMES, seeds=2, neurons=[2, 3], eta=0.2, progress=False)
+
+
+def panels(count: int = 1) -> Any:
+    figure = plt.figure()
+    return figure.add_subplot() if count == 1 else figure.subplots(1, count)
+
+
+def start(key, neurons, eta):
+    return tts.ShallowNetwork.init(key, neurons, tts.SmoothStep(eta))
+
+
+def preset(name: str, **changes: Any) -> Any:
+    return tts.experiments.preset(name, **changes)
+
+
+VERBS: Calls = {
+    "simulate": lambda: (
+        tts.simulate,
+        {
+            **ALONE,
+            "slow_times": costly(TIMES, *LISTS, TWICE, BITS),
+            "key": of(KEY, "None", *KEYS),
+            "samples": of(None, "None"),
+            "progress": called(None, "None", *TRUTHS[:2]),
+        },
+    ),
+    "simulate with samples": lambda: (
+        partial(tts.simulate, tts.SGD(0.1, 0.1), NETWORK, PROBLEM),
+        {
+            "slow_times": of(TIMES, BITS),
+            "key": of(KEY, "None", *KEYS),
+            "samples": of((np.ones((2, 1)), np.ones(2)), "None"),
+        },
+    ),
+    "simulate with a checkpoint": lambda: (
+        partial(tts.simulate, EXACT, NETWORK, PROBLEM, TIMES),
+        {"checkpoint": of("run.checkpoint", "None", *PATHS)},
+    ),
+    "Trajectory.at": lambda: (run().at, {"index": of(1, "0", "-1")}),
+    "Trajectory.map": lambda: (run().map, {"measure": called(PROBLEM.risk)}),
+    "Trajectory.then": lambda: (run().then, {"later": of(tts.simulate(LIMIT, run(), PROBLEM, [0.02, 0.04]))}),
+    "distance": lambda: (tts.distance, {"a": of(NETWORK, "a network"), "b": of(NETWORK, "a network")}),
+    "distance of trajectories": lambda: (tts.distance, {"a": of(run()), "b": of(run())}),
+    "run_each": lambda: (
+        partial(tts.run_each, jnp.sum, jnp.ones((2, 2))),
+        {"workers": of(1, "None", *COUNTS), "progress": called(False, "None", *TRUTHS[:2])},
+    ),
+    "sweep": lambda: (
+        tts.sweep,
+        {
+            "dynamics": of(LIMIT, "a dynamics"),
+            "problem": of(PROBLEM, "a problem"),
+            "slow_times": costly(TIMES, *LISTS, TWICE, BITS),
+            "seeds": costly(1, *COUNTS, *INTEGERS),
+            "init": called(start),
+            "devices": of(jax.devices(), "None"),
+            "progress": called(False, "None", *TRUTHS[:2]),
+            "weights": of(False, *TRUTHS),
+            "attributes": of({"a": "b"}, "None", "an empty mapping", "a mapping"),
+            "neurons": costly(2, *COUNTS, *INTEGERS),
+            "eta": costly(0.2, *LISTS, DOWN, *POSITIVE),
+            "noise": costly(0.5, *LISTS, DOWN, *NOT_NEGATIVE),
+            "target": of(TARGET, "a target", "a list of targets"),
+        },
+    ),
+    "sweep of SGD": lambda: (
+        partial(tts.sweep, EXACT, PROBLEM, TIMES, seeds=1, neurons=2, progress=False),
+        {"epsilon": costly(0.1, *LISTS, DOWN, *POSITIVE), "step_size": costly(0.1, *LISTS, DOWN, *POSITIVE)},
+    ),
+    "sweep into a store": lambda: (
+        partial(tts.sweep, LIMIT, PROBLEM, TIMES, seeds=1, neurons=2, progress=False),
+        {"store": of("run.zarr", "None")},
+    ),
+    "load": lambda: (tts.load, {"path": of("run.nc")}),
+    "cache": lambda: (tts.cache, {"path": of("cache", "None", *PATHS)}),
+    "theory.probability_of_good_start": lambda: (
+        tts.theory.probability_of_good_start,
+        {"target": of(TARGET, "a target"), "neurons": of(5, *COUNTS), "at_least": of(1, "0", *COUNTS)},
+    ),
+    "diagnostics.hit_times": lambda: (
+        tts.diagnostics.hit_times,
+        {
+            "flow": of(tts.GradientFlow(0.1)),
+            "model": of(NETWORK, "a network"),
+            "problem": of(PROBLEM, "a problem"),
+            "end": of(0.01, *POSITIVE),
+        },
+    ),
+    "plot.risks": lambda: (
+        tts.plot.risks,
+        {
+            "trajectories": of({"limit": run()}),
+            "log_time": of(False, *TRUTHS),
+            "clock": of("slow"),
+            "ax": of(panels(), "None"),
+        },
+    ),
+    "plot.functions": lambda: (
+        tts.plot.functions,
+        {
+            "trajectories": of({"limit": run()}),
+            "target": of(TARGET, "a target"),
+            "times": of([0.0], *ONE),
+            "ax": of(panels(), "None"),
+        },
+    ),
+    "plot.animation": lambda: (
+        tts.plot.animation,
+        {
+            "trajectories": of({"limit": run()}),
+            "target": of(TARGET, "a target"),
+            "path": of("run.gif"),
+            "every": costly(1, *COUNTS),
+            "frames_per_second": costly(12, *COUNTS),
+            "log_time": of(False, *TRUTHS),
+        },
+    ),
+    "plot.boxes": lambda: (
+        tts.plot.boxes,
+        {
+            "values": of({"one": {"a": [1.0, 2.0]}}),
+            "label": of("error", *TEXTS, "empty text"),
+            "reference": of(("floor", 0.5), "None"),
+            "filled": of(("yes", {"a": np.array([True, False])}), "None"),
+            "ax": of(panels(), "None"),
+        },
+    ),
+    "plot.sweep": lambda: (
+        tts.plot.sweep,
+        {"dataset": of(swept()), "x": of("neurons"), "y": of("risk"), "ax": of(panels(), "None")},
+    ),
+    "plot.convergence": lambda: (tts.plot.convergence, {"dataset": of(swept()), "ax": of(panels(), "None")}),
+    "plot.notation": lambda: (
+        tts.plot.notation,
+        {"network": of(NETWORK, "a network"), "target": of(TARGET, "a target"), "ax": of(panels(), "None")},
+    ),
+    "plot.moves": lambda: (
+        tts.plot.moves,
+        {
+            "trajectory": of(run()),
+            "velocities": of(np.ones((2, 2)), ROWS),
+            "target": of(TARGET, "a target"),
+            "ax": of(panels(2), "None"),
+        },
+    ),
+    "experiments.preset": lambda: (tts.experiments.preset, {"name": of("notation"), "profile": of("quick")}),
+    "experiments.preset same-step": lambda: (
+        partial(preset, "same-step"),
+        {
+            "seed": of(0, "0", "2**31", *COUNTS),
+            "eta": of(4e-3, *POSITIVE),
+            "noise": of(1.0, *NOT_NEGATIVE),
+            "epsilon": of(1.0, *SCALARS),
+            "step_size": of(1e-3, *SCALARS),
+            "slow_time": of(10.0, *SCALARS),
+            "saves": of(10, *COUNTS),
+            "panels": of((0.0,), "a list of one", "a tuple", DOWN, TWICE, "a list of three"),
+            "succeeds": of(False, *TRUTHS),
+            "neurons": of(20, *COUNTS),
+            "first_save": of(1e-4, "None", *SCALARS),
+            "frame_every": of(4, *COUNTS),
+        },
+    ),
+    "experiments.preset relu": lambda: (
+        partial(preset, "relu"),
+        {
+            "dimension": of(1, *COUNTS),
+            "eta": of(None, "None", *POSITIVE),
+            "weight_range": of(3.0, *POSITIVE),
+            "epsilons": of((1.0, 0.01), "a tuple", DOWN, TWICE),
+            "budgets": of((300, 5000)),
+        },
+    ),
+    "experiments.preset regime-atlas": lambda: (
+        partial(preset, "regime-atlas"),
+        {
+            "epsilons": of((1.0, 0.1), "a list of one", "a tuple", DOWN, TWICE, "a list of three"),
+            "sizes": of((5, 8)),
+            "slow_times": of((0.0, 1.0), "a tuple", TWICE, "a list of three"),
+            "sgd_seeds": of(8, *COUNTS),
+        },
+    ),
+    "experiments.preset notation": lambda: (
+        partial(preset, "notation"),
+        {
+            "jumps": of((0.25, 0.6, 0.8), "a list of three"),
+            "values": of((1.0, 4.0, 2.5, 3.5)),
+            "shows": of("Figure 1", "empty text", *TEXTS),
+        },
+    ),
+    "experiments.run": lambda: (
+        lambda **given: tts.experiments.preset("notation").run(**given).folder,
+        {"out": of("out", *PATHS), "report": called(None, "None")},
+    ),
+    "experiments.figures_of_the_paper": lambda: (tts.experiments.figures_of_the_paper, {"profile": of("quick")}),
+    "experiments.reproduce": lambda: (
+        lambda **given: tts.experiments.reproduce(**given).folder,
+        {
+            "experiments": of([tts.experiments.preset("notation")]),
+            "out": of("out", *PATHS),
+            "report": called(None, "None"),
+        },
+    ),
+}
