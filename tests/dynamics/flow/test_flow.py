@@ -344,6 +344,21 @@ def test_conjugate_gradients_solve_the_shifted_system(factored):
     assert np.isnan(solve(1.0, 1e-3)).all()
 
 
+def test_a_block_is_factored_where_it_pays():
+    rng = np.random.default_rng(0)
+    root, y = rng.normal(size=(40, 40)), rng.normal(size=40)
+    hessian = root @ root.T
+    mobility = np.where(np.arange(40) < 32, 1e6, 1.0)
+    linear = FactoredFastBlock(lambda args: jnp.asarray(mobility), np.arange(32))
+    for shift, pays in ((1.0, True), (1e10, False)):
+        factors = linear.factor(
+            lambda t, y, args: -mobility * (hessian @ y), 0.0, jnp.asarray(y), None, jnp.asarray(shift)
+        )
+        assert bool(factors.is_factored) == pays
+        want = np.linalg.solve(shift * np.eye(40) + mobility[:, None] * hessian, y)
+        np.testing.assert_allclose(linear.solve(factors, jnp.asarray(y)), want, atol=1e-9 * np.max(np.abs(want)))
+
+
 def test_spectral_radius():
     matrix = np.diag([-7.0, 2.0, 0.5])
     assert spectral_radius(lambda t, y, args: jnp.asarray(matrix) @ y, jnp.ones(3), None) == pytest.approx(7, rel=1e-6)

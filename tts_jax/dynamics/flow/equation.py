@@ -21,8 +21,10 @@ from .eliminated import EliminatedWeights
 from .matrix_free import FactoredFastBlock, spectral_radius
 from .neurons import Setting
 
-DENSE = 512
+DENSE = 128
 """Up to this many parameters a Jacobian is factored."""
+FACTORED = 512
+"""Beyond, so many of the fastest parameters have their block of the Hessian factored."""
 TSIT5_STABLE = 3.3
 """Where the stability region of Tsit5 ends on the negative axis."""
 EXPLICIT = 10_000
@@ -130,7 +132,7 @@ class FlowEquation(eqx.Module):
             return Rodas5P(DenseJacobian(), autonomous=True)
         spread = jax.tree.map(lambda label, leaf: np.full(leaf.size, label), self.groups.labels, self.groups.moving)
         group = np.concatenate(jax.tree.leaves(spread))
-        factored = int((np.cumsum(np.bincount(group)) <= DENSE).sum())
+        factored = int((np.cumsum(np.bincount(group)) <= FACTORED).sum())
 
         def mobility(args):
             epsilons, *_ = args

@@ -24,16 +24,16 @@ class GradientFlow(AbstractDynamics):
     $R$ is `problem.risk`: the mean squared error, without a factor 1/2. The equation is integrated in slow time by a
     stiff solver, for any `epsilon` from 1 to 1e-9.
 
-    Without a `solver`, a `ShallowNetwork` with a closed form is solved by `Rodas5P` with the closed-form Hessian. In
-    one dimension, for `SmoothStep` neurons and a `PiecewiseConstant` target, a step costs O(m (1 + K)^2) for m neurons
+    Without a `solver`, a `ShallowNetwork` with a closed form is solved by `Rodas5P` with the closed-form Hessian. For
+    `SmoothStep` neurons and `PiecewiseConstant` targets, one for each input, a step costs O(m (1 + K)^2) for m neurons
     of which K neighbours are closer than `eta`; `jax.vmap` puts such runs side by side, and one that ends or fails
-    costs the others nothing. Any other model of up to 512 parameters is solved by `Rodas5P` with a Jacobian by
+    costs the others nothing. Any other model of up to 128 parameters is solved by `Rodas5P` with a Jacobian by
     automatic differentiation. A larger model is solved by `Rodas5P` without a matrix: conjugate gradients on
-    Hessian-vector products, preconditioned by the block of the fast parameters where it has up to 512 rows. It is
-    solved by `diffrax.Tsit5`, which is explicit, where the Jacobian at the start has a spectral radius for which 10,000
-    steps are stable up to the last save time (not under `jit` or `vmap`, where this is not known). `stats.method` says
-    which. Any Diffrax solver can be given; one without an error estimate (`diffrax.Euler()`) steps from one save time
-    to the next.
+    Hessian-vector products, preconditioned by the block of the fast parameters where that pays and it has up to 512
+    rows. It is solved by `diffrax.Tsit5`, which is explicit, where the Jacobian at the start has a spectral radius for
+    which 10,000 steps are stable up to the last save time (not under `jit` or `vmap`, where this is not known).
+    `stats.method` says which. Any Diffrax solver can be given; one without an error estimate (`diffrax.Euler()`) steps
+    from one save time to the next.
 
     The default tolerances on the local error are `rtol = atol = 1e-10` in 64-bit where the problem knows the model in
     closed form, as networks of this package; 1e-6 for any other model, whose risk is then right to four digits or more;

@@ -3,34 +3,38 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from typing_extensions import override
 
 from ...solvers import AbstractShiftedJacobian
 
 ITERATIONS = 300
+STAGES = 8
+"""Solves of a step."""
 
 
 class _Factors(NamedTuple):
     product: Callable[[Array], Array]
     scale: Float[Array, " n"]
     shift: Float[Array, ""]
+    is_factored: Bool[Array, ""]
     fast: Float[Array, "f f"]
-    """Lower Cholesky factor of the block of the fast parameters."""
+    """Then the lower Cholesky factor of the block of the fast parameters."""
 
 
 class FactoredFastBlock(AbstractShiftedJacobian):
     r"""Solves $(s + D H)\,x = r$ for the slow-time flow $y' = -D\,\nabla R$, with a diagonal D: $1/\epsilon$ for fast
     parameters, 1 for slow ones, something between for those of other groups.
 
-    It is $(s D^{-1} + H)\,x = D^{-1} r$, solved by conjugate gradients on Hessian-vector products. What makes the flow
-    stiff, the block $\epsilon s + H$ of the fast parameters, is factored (Cholesky) and preconditions the iteration,
-    whose length then does not grow as $\epsilon \to 0$. Parameters that are not `factored` are preconditioned by
-    $s D^{-1}$. A step is rejected where the matrix is not positive definite or the iteration does not converge: then
-    it was too long.
+    It is $(s D^{-1} + H)\,x = D^{-1} r$, solved by conjugate gradients on Hessian-vector products, preconditioned by
+    $s D^{-1}$. Where a step takes more products so than it takes to form the block $\epsilon s + H$ of the fast
+    parameters, which is what makes the flow stiff, that block is factored (Cholesky) and preconditions the iteration,
+    whose length then does not grow as $\epsilon \to 0$. A step is rejected where the matrix is not positive definite or
+    the iteration does not converge: then it was too long.
     """
 
     mobility: Callable[[Any], Float[Array, " n"]]
@@ -46,33 +50,63 @@ class FactoredFastBlock(AbstractShiftedJacobian):
         def product(x):
             return scale * (shift * x - jacobian(x))
 
-        units = jax.nn.one_hot(self.factored, len(y), dtype=y.dtype)
-        block = jax.lax.stop_gradient(jax.lax.map(product, units, batch_size=16)[:, self.factored])
-        return _Factors(product, scale, shift, jnp.linalg.cholesky(block))
+        held = jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_array(x) else x, (y, args, shift))
+        is_factored, fast = self._fast(vector_field, t, *held)
+        return _Factors(product, scale, shift, is_factored, fast)
+
+    def _fast(
+        self,
+        vector_field: Callable[..., Array],
+        t: ArrayLike,
+        y: Float[Array, " n"],
+        args: Any,
+        shift: Float[Array, ""],
+    ) -> tuple[Bool[Array, ""], Float[Array, "f f"]]:
+        """Tries the first of the stages of a step without the block."""
+        scale, fast = 1 / self.mobility(args), jnp.size(self.factored)
+        velocity, jacobian = jax.linearize(lambda y: vector_field(t, y, args), y)
+
+        def product(x):
+            return scale * (shift * x - jacobian(x))
+
+        def block():
+            units = jax.nn.one_hot(self.factored, len(y), dtype=y.dtype)
+            return jnp.linalg.cholesky(jax.lax.map(product, units)[:, self.factored])
+
+        tried = conjugate_gradients(product, scale * velocity, lambda x: x / (shift * scale), fast // STAGES)
+        pays = ~jnp.all(jnp.isfinite(tried)) & (fast > 0)
+        return pays, jax.lax.cond(pays, block, lambda: jnp.zeros((fast, fast), y.dtype))
 
     @override
     def solve(self, factors: _Factors, r: Float[Array, " n"]) -> Float[Array, " n"]:
-        product, scale, shift, fast = factors
+        product, scale, shift, is_factored, fast = factors
 
-        def precondition(x):
-            y = x / jax.lax.stop_gradient(shift * scale)
-            return y.at[self.factored].set(jsl.cho_solve((fast, True), x[self.factored])) if len(fast) else y
+        def by_block(x):
+            return by_diagonal(x).at[self.factored].set(jsl.cho_solve((fast, True), x[self.factored]))
+
+        def by_diagonal(x):
+            return x / jax.lax.stop_gradient(shift * scale)
 
         def solve(product, b):
-            return conjugate_gradients(product, b, precondition)
+            return conjugate_gradients(
+                product, b, lambda x: jax.lax.cond(is_factored, by_block, by_diagonal, x), ITERATIONS
+            )
 
         return jax.lax.custom_linear_solve(product, scale * r, solve, symmetric=True)
 
 
 def conjugate_gradients(
-    product: Callable[[Array], Array], b: Float[Array, " n"], precondition: Callable[[Array], Array]
+    product: Callable[[Array], Array],
+    b: Float[Array, " n"],
+    precondition: Callable[[Array], Array],
+    iterations: int,
 ) -> Float[Array, " n"]:
     """`product(x) = b` after Hestenes and Stiefel (1952); NaN where the product is not positive definite, or it takes
-    too long."""
+    as many `iterations`."""
 
     def goes_on(carry):
         i, _, _, _, squared = carry
-        return (squared > tolerance**2 * start) & (i < ITERATIONS)
+        return (squared > tolerance**2 * start) & (i < iterations)
 
     def iterate(carry):
         i, x, residual, direction, squared = carry
@@ -88,7 +122,7 @@ def conjugate_gradients(
     direction = precondition(b)
     start = b @ direction
     i, x, *_ = jax.lax.while_loop(goes_on, iterate, (0, jnp.zeros_like(b), b, direction, start))
-    return jnp.where(i < ITERATIONS, x, jnp.nan)
+    return jnp.where(i < iterations, x, jnp.nan)
 
 
 def spectral_radius(
