@@ -14,13 +14,14 @@ import resource
 import statistics
 from pathlib import Path
 
-import flow_vs_solvers as peers
+import flow_peers as peers
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numba_flow
 import numpy as np
 import report
+from report import in_fresh_process, timed
 
 import tts_jax as tts
 
@@ -31,7 +32,7 @@ REGIMES = ((2e-5, 0.035), (1e-2, 3.0))
 NEURONS = (20, 50, 100, 300, 1000)
 FIXED_OVERLAP = ((300, 4e-3), (1000, 1.2e-3), (3000, 4e-4))
 """(neurons, eta), with as many neurons in a window."""
-LANES = (1, 4, 16, 64, 256)
+LANES = (1, 4, 16, 64, 256, 1024, 4096)
 TARGET_ERROR = 1e-6
 TOLERANCES = (1e-6, 1e-7, 1e-8, 1e-9)
 OURS, LSODA, CVODE = "tts_jax", "LSODA", "CVODE BDF"
@@ -71,13 +72,13 @@ def measure_one(name, m, eta, epsilon, duration, reference):
     y0, solve = np.concatenate(model(m, eta).vectors), solver_named(name, m, eta)
     solve(epsilon, 1e-6 * epsilon * duration, y0, 1e-6)  # compiles
     for tolerance in TOLERANCES:
-        (y, attempts), seconds, _ = peers.timed(solve, epsilon, duration, y0, tolerance)
+        (y, attempts), seconds, _ = timed(solve, epsilon, duration, y0, tolerance)
         error = float(np.max(np.abs(y - reference)))
         if error <= TARGET_ERROR:
             break
     if seconds < 1:
         seconds = statistics.median(
-            peers.timed(solve, epsilon, duration, y0, tolerance)[1] for _ in range(5 if seconds < 0.2 else 3)
+            timed(solve, epsilon, duration, y0, tolerance)[1] for _ in range(5 if seconds < 0.2 else 3)
         )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found = dict(solver=name, neurons=m, eta=eta, epsilon=epsilon, tolerance=tolerance, error=error, seconds=seconds)
@@ -103,7 +104,7 @@ def measure_lanes(lanes, epsilon, duration, repeats):
     solves = {name: lambda program=program: jax.block_until_ready(program(keys)) for name, program in programs.items()}
     for solve in solves.values():
         solve()
-    turns = [{name: peers.timed(solve)[1] / lanes for name, solve in solves.items()} for _ in range(repeats)]
+    turns = [{name: timed(solve)[1] / lanes for name, solve in solves.items()} for _ in range(repeats)]
     return dict(lanes=lanes, epsilon=epsilon) | {
         name: statistics.median(turn[name] for turn in turns) for name in solves
     }
@@ -116,10 +117,10 @@ def measure(quick):
 
     def growth(settings, solvers, regimes):
         for (epsilon, duration), (m, eta) in ((regime, setting) for regime in regimes for setting in settings):
-            reference = peers.in_fresh_process(reference_of, one_core, m, eta, epsilon, duration)
+            reference = in_fresh_process(reference_of, one_core, m, eta, epsilon, duration)
             # CVODE takes minutes where LSODA takes seconds.
             for name in solvers if m < NEURONS[-1] else solvers[:2]:
-                found = peers.in_fresh_process(measure_one, one_core, name, m, eta, epsilon, duration, reference)
+                found = in_fresh_process(measure_one, one_core, name, m, eta, epsilon, duration, reference)
                 print({key: value for key, value in found.items() if key != "eta"}, flush=True)
                 yield found
 
@@ -129,7 +130,7 @@ def measure(quick):
         growth=[*growth([(m, 4e-3) for m in neurons], (OURS, LSODA, CVODE), REGIMES)],
         fixed_overlap=[*growth(FIXED_OVERLAP[:1] if quick else FIXED_OVERLAP, (OURS,), REGIMES[:1])],
         lanes=[
-            peers.in_fresh_process(measure_lanes, one_core, lanes, *regime, 1 if quick else 3)
+            in_fresh_process(measure_lanes, one_core, lanes, *regime, 1 if quick else 3)
             for regime in REGIMES
             for lanes in (LANES[:2] if quick else LANES)
         ],

@@ -8,7 +8,6 @@ What is measured and how: README.md beside this file.
 """
 
 import argparse
-import functools
 import itertools
 import json
 import multiprocessing
@@ -19,27 +18,21 @@ import time
 import unittest.mock
 from pathlib import Path
 
-import diffrax
+import flow_pieces
 import flow_plots
 import flow_tables
 import jax
 import jax.numpy as jnp
-import numba
-import numba_flow
 import numpy as np
 import report
-from flow_tables import DIFFRAX, DIFFRAX_QUADRATURE, OURS, POOLED, SOLVERS, TARGET_ERROR
-from scipy.integrate import odeint, solve_ivp
-from sksundae.cvode import CVODE
+from flow_peers import simulate, solver_named, start, with_library
+from flow_tables import DIFFRAX_QUADRATURE, OURS, POOLED, SOLVERS, TARGET_ERROR
+from report import in_fresh_process, pin, timed
 
 import tts_jax as tts
-from tts_jax._kernel import one_kernel
-from tts_jax.dynamics.flow.local import LocalFlow, Setting
 
 jax.config.update("jax_enable_x64", True)
 
-NEURONS, ETA = 20, 4e-3
-JUMPS, VALUES = [0.2, 0.35, 0.5, 0.65, 0.8], [1.0, 5.0, 1.0, 3.0, 1.0, 5.0]
 REGIMES = ((2e-5, 0.035), (1e-2, 3.0), (1.0, 10.0), (1e-8, 0.035))
 """(epsilon, slow time)."""
 TOLERANCES = [10.0**-k for k in range(3, 11)]
@@ -51,165 +44,7 @@ REPEATED = 0.04
 """Solves shorter than this are repeated."""
 
 
-def start(seed):
-    """(bias, weights, positions), as drawn by the library; made without compiling anything twice."""
-    model = tts.ShallowNetwork.init(jax.random.key(seed), NEURONS, tts.SmoothStep(ETA))
-    return np.concatenate(model.vectors)
-
-
-# The solvers. Each maker returns `solve(epsilon, duration, y0, tolerance)`, which gives the state at the end (NaN on
-# failure) and a function that counts what it took.
-
-
-def problem():
-    return tts.Regression(tts.PiecewiseConstant(JUMPS, VALUES))
-
-
-def network(y):
-    like = tts.ShallowNetwork(jnp.zeros((NEURONS, 1)), jnp.zeros((NEURONS, 1)), jnp.zeros(()), tts.SmoothStep(ETA))
-    return like.with_vectors(y[: 1 + NEURONS], y[1 + NEURONS :])
-
-
-def simulate(epsilon, duration, y0, tolerance, solver=None):
-    """The library as anyone calls it; traceable."""
-    flow = tts.GradientFlow(epsilon, rtol=tolerance, atol=tolerance, solver=solver, max_steps=2**17)
-    return tts.simulate(flow, network(y0), problem(), jnp.array([duration]))
-
-
-def with_library(solver=None):
-    @jax.jit
-    def solve(epsilon, duration, y0, tolerance):
-        trajectory = simulate(epsilon, duration, y0, tolerance, solver)
-        end, stats = trajectory.model, trajectory.stats
-        y = jnp.concatenate([end.bias, end.weights.ravel(), end.positions.ravel()])
-        return y, stats.steps, stats.rejected, stats.factorisations
-
-    return functools.partial(_of_diffrax, solve)
-
-
-def _of_diffrax(solve, *args):
-    y, steps, rejected, factorisations = solve(*args)
-
-    def count():
-        attempts = int(steps + rejected)
-        ours = {} if factorisations is None else dict(velocities=8 * attempts, jacobians=int(factorisations))
-        return dict(steps=int(steps), attempts=attempts, **ours)
-
-    return np.asarray(y), count
-
-
-def with_diffrax_quadrature(solver):
-    """What one writes without closed forms: four Gauss nodes between the kinks, Jacobians left to Diffrax."""
-    nodes, weights = (jnp.asarray(part) for part in (numba_flow.NODES, numba_flow.NODE_WEIGHTS))
-    target = tts.PiecewiseConstant(JUMPS, VALUES)
-
-    def velocity(t, y, epsilon):
-        a, u = y[1 : NEURONS + 1], y[NEURONS + 1 :]
-        kinks = jnp.concatenate([u - ETA / 2, u, u + ETA / 2, target.jumps, jnp.array([0.0, 1.0])])
-        kinks = jnp.sort(jnp.clip(kinks, 0, 1))
-        half = jnp.diff(kinks)[:, None] / 2
-        x = (kinks[:-1, None] + half * (1 + nodes)).ravel()
-        z = (x[:, None] - u) / ETA
-        window = jnp.maximum(0.5 - jnp.abs(z), 0)
-        value = jnp.where(z <= 0, 4 * window**3, 1 - 4 * window**3)
-        residual = (half * weights).ravel() * (y[0] + value @ a - target(x))
-        d_u = -a / ETA * (residual @ (12 * window**2))
-        return -2 * jnp.concatenate([jnp.stack([residual.sum()]) / epsilon, residual @ value / epsilon, d_u])
-
-    @jax.jit
-    def solve(epsilon, duration, y0, tolerance):
-        controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
-        term = diffrax.ODETerm(velocity)
-        solution = diffrax.diffeqsolve(
-            term, solver, 0.0, duration, None, y0, epsilon, stepsize_controller=controller, max_steps=2**17, throw=False
-        )
-        return solution.ys[0], solution.stats["num_accepted_steps"], solution.stats["num_rejected_steps"], None
-
-    return functools.partial(_of_diffrax, solve)
-
-
-def parameters(epsilon):
-    return numba_flow.parameters(epsilon, ETA, np.array(JUMPS), np.array(VALUES))
-
-
-def with_lsoda(velocity, **jacobian):
-    """`odeint`: the same Fortran as `solve_ivp(method="LSODA")`, without a Python loop over the steps."""
-
-    def solve(epsilon, duration, y0, tolerance):
-        limits = dict(rtol=tolerance, atol=tolerance, mxstep=10**6)
-        args = (parameters(epsilon),)
-        y, info = odeint(velocity, y0, [0, duration], args, tfirst=True, full_output=True, **jacobian, **limits)
-        end = y[-1] if info["message"] == "Integration successful." else np.full_like(y0, np.nan)
-        return end, lambda: dict(
-            steps=int(info["nst"][-1]), velocities=int(info["nfe"][-1]), jacobians=int(info["nje"][-1])
-        )
-
-    return solve
-
-
-def with_cvode(velocity, **jacobian):
-    def solve(epsilon, duration, y0, tolerance):
-        limits = dict(rtol=tolerance, atol=tolerance, max_num_steps=10**6)
-        solver = CVODE(velocity, userdata=(parameters(epsilon),), **jacobian, **limits)
-        # With a save time between, SUNDIALS loops over the steps itself, not Cython.
-        solution = solver.solve(np.array([0, np.nextafter(duration, 0), duration]), y0)
-
-        def count():
-            every_step = solver.solve(np.array([0, duration]), y0)
-            quotients = 0 if jacobian else len(y0) * every_step.njev
-            return dict(steps=len(every_step.t) - 1, velocities=every_step.nfev + quotients, jacobians=every_step.njev)
-
-        return solution.y[-1] if solution.success else np.full_like(y0, np.nan), count
-
-    return solve
-
-
-def with_scipy(method):
-    def solve(epsilon, duration, y0, tolerance):
-        functions = dict(fun=numba_flow.velocity_scipy, jac=numba_flow.jacobian_scipy, args=(parameters(epsilon),))
-        limits = dict(rtol=tolerance, atol=tolerance)
-        solution = solve_ivp(t_span=(0, duration), y0=y0, method=method, **functions, **limits)
-        end = solution.y[:, -1] if solution.success else np.full_like(y0, np.nan)
-        return end, lambda: dict(steps=len(solution.t) - 1, velocities=solution.nfev, jacobians=solution.njev)
-
-    return solve
-
-
-@functools.cache
-def solver_named(name):
-    method, _, right_hand_side = name.partition(", ")
-    if name == OURS:
-        return with_library()
-    if method in DIFFRAX:
-        solver = getattr(diffrax, method)()
-        return with_diffrax_quadrature(solver) if right_hand_side else with_library(solver)
-    if method == "LSODA" and right_hand_side:
-        return with_lsoda(numba_flow.quadrature_scipy)
-    if method == "LSODA":
-        return with_lsoda(numba_flow.velocity_scipy, Dfun=numba_flow.jacobian_transposed, col_deriv=True)
-    if method == "CVODE BDF" and right_hand_side:
-        return with_cvode(numba_flow.quadrature_sundials)
-    if method == "CVODE BDF":
-        return with_cvode(numba_flow.velocity_sundials, jacfn=numba_flow.jacobian_sundials)
-    return with_scipy(method.removeprefix("SciPy "))
-
-
 # Measuring. Every part runs in fresh processes, whose cores are set before JAX starts its threads.
-
-
-def pin(cores):
-    os.sched_setaffinity(0, cores)
-
-
-def in_fresh_process(part, cores, *args):
-    with multiprocessing.get_context("spawn").Pool(1, pin, (cores,)) as pool:
-        return pool.apply(part, args)
-
-
-def timed(solve, *args):
-    wall, cpu = time.perf_counter(), time.process_time()
-    y = solve(*args)
-    return y, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def measure_single(seeds, tolerances, repeats):
@@ -327,45 +162,6 @@ def measure_gradient(seeds, tolerances, repeats):
     return found
 
 
-def measure_pieces(turns, repeats):
-    """Seconds of CPU time for each piece of a step, all in compiled loops, at one start."""
-    flow = LocalFlow(NEURONS, has_bias=True, reach=NEURONS - 1)
-    setting = Setting(jnp.full(1, 1e-2), jnp.full(1, ETA), jnp.array(JUMPS)[:, None], jnp.array(VALUES)[:, None])
-    y0, shift = jnp.asarray(start(0))[:, None], jnp.full(1, 1e3)
-    y0 = jnp.take_along_axis(y0, flow.order(y0), axis=0)
-    space = flow.workspace(y0)
-    factors = flow.factor(y0, setting, shift, space)
-
-    def in_xla(piece):
-        @jax.jit
-        @one_kernel
-        def loop(y):
-            return jax.lax.fori_loop(0, turns, lambda _, y: y + 1e-12 * piece(y), y)
-
-        return lambda: jax.block_until_ready(loop(y0))
-
-    def in_numba(function, out):
-        @numba.njit
-        def loop(y, out, p):
-            for _ in range(turns):
-                function(0.0, y, out, p)
-                y[0] += 1e-12
-
-        return lambda: loop(start(0), out, parameters(1e-2))
-
-    pieces = dict(
-        velocity=in_xla(lambda y: flow.velocity(y, setting)),
-        solve=in_xla(lambda y: flow.solve(factors, setting, y)),
-        factor_and_solve=in_xla(lambda y: flow.solve(flow.factor(y, setting, shift, space), setting, y)),
-        numba_velocity=in_numba(numba_flow.velocity, np.empty(len(y0))),
-        numba_jacobian=in_numba(numba_flow.jacobian, np.empty((len(y0), len(y0)))),
-    )
-    for run in pieces.values():
-        run()
-    rounds = [{name: timed(run)[2] for name, run in pieces.items()} for _ in range(repeats)]
-    return {name: statistics.median(one[name] for one in rounds) / turns for name in pieces}
-
-
 def measure_compilation():
     """Seconds for the first solve of a process, and for the second."""
     y0, solve = start(0), with_library()
@@ -406,7 +202,7 @@ def measure(quick):
     run_each = in_fresh_process(measure_batch, all_cores, seeds, ours, repeats, True)
     print("batches:", pool, mapped, run_each, flush=True)
 
-    pieces = in_fresh_process(measure_pieces, one_core, 2000, 1 if quick else 25)
+    pieces = in_fresh_process(flow_pieces.measure, one_core, 2000, 1 if quick else 25)
     gradient, gradient_one_core = (
         in_fresh_process(measure_gradient, cores, seeds[:8], ours, 1 if quick else 7) for cores in (all_cores, one_core)
     )

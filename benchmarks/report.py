@@ -4,9 +4,11 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,3 +61,18 @@ def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def pin(cores):
+    os.sched_setaffinity(0, cores)
+
+
+def in_fresh_process(part, cores, *args):
+    with multiprocessing.get_context("spawn").Pool(1, pin, (cores,)) as pool:
+        return pool.apply(part, args)
+
+
+def timed(solve, *args):
+    wall, cpu = time.perf_counter(), time.process_time()
+    y = solve(*args)
+    return y, time.perf_counter() - wall, time.process_time() - cpu
