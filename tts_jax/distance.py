@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from . import _checks as checks
-from .activations import verify as verify_activation
+from .activations import Heaviside, SmoothStep, verify as verify_activation
+from .exact.mean_square import mean_square as of_steps
 from .exact.quadrature import mean_square
 from .networks import ShallowNetwork, trainable
 from .trajectory import Trajectory
@@ -35,11 +36,31 @@ def distance(a: Trajectory | ShallowNetwork, b: Trajectory | ShallowNetwork) -> 
 
 
 def _between(a: ShallowNetwork, b: ShallowNetwork) -> Float[Array, ""]:
+    kinds = {type(model.activation) for model in (a, b)}
+    if SmoothStep in kinds and kinds <= {SmoothStep, Heaviside}:
+        return jnp.sqrt(_of_steps(a, b))
+
     def difference(x):
         return jax.vmap(a)(x) - jax.vmap(b)(x)
 
     kinks = jnp.concatenate([model.activation.kinks(model.positions[:, 0]) for model in (a, b)])
     return jnp.sqrt(mean_square(difference, kinks, max(a.activation.degree, b.activation.degree)))
+
+
+def _of_steps(a: ShallowNetwork, b: ShallowNetwork) -> Float[Array, ""]:
+    """The mean square, in which sharp steps are jumps."""
+    start = jnp.zeros_like(a.weights[0, 0])
+    smooth, sharp = [], []
+    for sign, model in ((1, a), (-1, b)):
+        weights, positions = sign * model.weights[:, 0], model.positions[:, 0]
+        start = start if model.bias is None else start + sign * model.bias
+        if isinstance(model.activation, SmoothStep):
+            smooth.append((weights, positions, jnp.broadcast_to(model.activation.eta, positions.shape)))
+        else:
+            sharp.append((weights, positions))
+    weights, positions, widths = map(jnp.concatenate, zip(*smooth, strict=True))
+    heights, jumps = map(jnp.concatenate, zip(*sharp, strict=True)) if sharp else (weights[:0], weights[:0])
+    return of_steps(start, weights, positions, widths, heights, jumps)
 
 
 def _network(model: Trajectory | ShallowNetwork) -> ShallowNetwork:

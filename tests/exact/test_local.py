@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import reference
 
-import tts_jax as tts
 from tts_jax.exact import band, local, mean_square, quadratic
 
 NEURONS = 6
@@ -410,15 +409,6 @@ def pushed(args, tangents, reach):
 @reference.quick_jit
 def pulled(args, cotangents):
     return jax.vjp(lambda *args: local.gradient(*args, NEURONS), *args)[1](cotangents)
-
-
-def test_squared_distance_is_that_of_two_networks():
-    one, other = CASES[1], CASES[10]._replace(weights=CASES[10].weights[:4], positions=CASES[10].positions[:4])
-    parts = zip(*((x.weights, x.positions, x.bias, x.eta) for x in (one, other)), strict=True)
-    a, u, bias, eta = (tuple(map(jnp.asarray, pair)) for pair in parts)
-    want = tts.distance(reference.build(one)[0], reference.build(other)[0])
-    squared_distance = reference.quick_jit(mean_square.squared_distance)
-    assert squared_distance(a, u, bias, eta) == pytest.approx(float(want) ** 2, rel=1e-12)
 
 
 def test_one_neuron():

@@ -38,19 +38,6 @@ def risk(
     return mean_square(start, a, u, jnp.broadcast_to(beside(eta, u), u.shape), values[:-1] - values[1:], jumps)
 
 
-def squared_distance(
-    a: tuple[Float[Array, "m *lanes"], Float[Array, "n *lanes"]],
-    u: tuple[Float[Array, "m *lanes"], Float[Array, "n *lanes"]],
-    bias: tuple[Float[Array, "*lanes"] | float, Float[Array, "*lanes"] | float],
-    eta: tuple[Float[Array, "*#lanes"], Float[Array, "*#lanes"]],
-) -> Float[Array, "*lanes"]:
-    r"""$\int_0^1 (f - g)^2\,dx$ of two networks; 0.0 is the bias of one that has none."""
-    weights, positions = jnp.concatenate([a[0], -a[1]]), jnp.concatenate(u)
-    widths = jnp.concatenate([jnp.broadcast_to(beside(width, x), x.shape) for width, x in zip(eta, u, strict=True)])
-    nothing = jnp.zeros_like(weights[:0])
-    return mean_square(jnp.asarray(bias[0] - bias[1], weights.dtype), weights, positions, widths, nothing, nothing)
-
-
 def mean_square(
     start: Float[Array, "*#lanes"],
     weights: Float[Array, "m *lanes"],
