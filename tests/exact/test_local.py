@@ -1,4 +1,4 @@
-"""The closed forms in local coordinates against those of all pairs, and the risk against exact fractions."""
+"""The closed forms in local coordinates against those of all pairs."""
 
 import itertools
 from fractions import Fraction
@@ -8,75 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from local_cases import (
+    CASES,
+    NASTY,
+    NEURONS,
+    arguments,
+    case_of,
+    exact_risk,
+    gradient_of_all_pairs,
+    hessian_of_all_pairs,
+    side_by_side,
+)
 
-from tts_jax.exact import band, local, mean_square, quadratic
+from tts_jax.exact import band, local, mean_square
 
-NEURONS = 6
 SHIFT, EPSILON = np.array(2.0), np.array(0.3)
 
-NASTY = {
-    "far apart": (0.004, [0.1, 0.3, 0.31, 0.5, 0.7, 0.9]),
-    "one near pair": (0.05, [0.1, 0.3, 0.32, 0.5, 0.7, 0.9]),
-    "a near pair swapped": (0.05, [0.1, 0.32, 0.3, 0.5, 0.7, 0.9]),
-    "a merged pair": (0.05, [0.1, 0.3, 0.3000001, 0.5, 0.7, 0.9]),
-    "coincident": (0.05, [0.1, 0.3, 0.3, 0.3, 0.7, 0.9]),
-    "windows that touch": (0.1, [0.1, 0.2, 0.3, 0.35, 0.4, 0.9]),
-    "on the edges and a jump": (0.1, [0.0, 0.0, 0.35, 0.65, 1.0, 1.0]),
-    "cut by 0": (0.1, [-0.04, -0.01, 0.0, 0.02, 0.049, 0.3]),
-    "cut by 0, out of order": (0.1, [0.02, -0.01, 0.049, -0.04, 0.0, 0.3]),
-    "cut by 1": (0.1, [0.7, 0.951, 0.98, 1.0, 1.03, 1.049]),
-    "cut by both": (0.9, [-0.4, 0.1, 0.45, 0.6, 1.2, 1.4]),
-    "outside": (0.05, [-3.0, -0.025, -0.02, 1.02, 1.025, 50.0]),
-    "all outside": (0.05, [-3.0, -3.0, -0.03, 1.03, 4.0, 4.0]),
-    "places changed with outside": (0.1, [0.03, -0.06, 0.5, 1.06, 0.97, 0.99]),
-    "wider than [0, 1]": (1.7, [-0.8, -0.2, 0.4, 0.5, 1.1, 1.8]),
-    "much wider": (9.0, [-4.0, 0.2, 0.4, 0.6, 2.0, 5.0]),
-    "reversed": (0.3, [0.9, 0.7, 0.5, 0.3, 0.2, 0.1]),
-}
-
-
-def case_of(eta, positions, seed, bias=True):
-    rng = np.random.default_rng(seed)
-    plain = reference.random_case(rng, eta, jumps=3, bias=bias, neurons=NEURONS)
-    return plain._replace(jumps=np.array([0.35, 0.5, 0.8]), positions=np.array(positions))
-
-
-def random_cases():
-    for seed, (eta, span) in enumerate(itertools.product((4e-3, 0.05, 0.3, 0.9, 1.7), ((0, 1), (-0.3, 1.3)))):
-        plain = reference.random_case(
-            np.random.default_rng(seed), eta, jumps=3, bias=True, neurons=NEURONS, span=span, weight=10.0
-        )
-        yield plain._replace(positions=np.sort(plain.positions))
-
-
-CASES = [case_of(*nasty, seed) for seed, nasty in enumerate(NASTY.values())] + [*random_cases()]
-
-
-def arguments(case):
-    return tuple(
-        None if x is None else jnp.asarray(x)
-        for x in (case.weights, case.positions, case.bias, case.eta, case.jumps, case.values)
-    )
-
-
-def side_by_side(cases):
-    """The arguments of all cases, lanes last."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=-1), *map(arguments, cases))
-    return tuple(stacked)
-
-
-def all_pairs(f):
-    """`quadratic.gradient` or `hessian` of one case."""
-
-    @reference.quick_jit
-    def compute(case):
-        model, problem = reference.build(case)
-        return f(model.activation, problem.target, model.vectors[0], model.positions[:, 0])
-
-    return compute
-
-
-gradient_of_all_pairs, hessian_of_all_pairs = all_pairs(quadratic.gradient), all_pairs(quadratic.hessian)
 bandwidth = reference.quick_jit(local.bandwidth)
 gradient = reference.quick_jit(local.gradient)
 risk = reference.quick_jit(mean_square.risk)
@@ -282,91 +229,6 @@ def test_rows_there_and_back_solve_the_shifted_system(bias):
     got = np.concatenate([[bias_of_x] if bias else np.zeros((0, 1)), a, u])
     assert bias or bias_of_x == 0
     np.testing.assert_allclose(got, np.linalg.solve(matrix, r), rtol=1e-10)
-
-
-def exact_risk(case) -> Fraction:
-    """Every number is a fraction, and every piece of the squared residual a polynomial."""
-    exact = np.vectorize(Fraction, otypes=[object])
-    u, a, jumps, values = (exact(x) for x in (case.positions, case.weights, case.jumps, case.values))
-    eta, half, bias = Fraction(float(case.eta)), Fraction(1, 2), exact(case.bias or 0).item()
-    points = {x for p in u for x in (p - eta / 2, p, p + eta / 2)} | set(jumps)
-    points = sorted({Fraction(0), Fraction(1)} | {x for x in points if 0 < x < 1})
-    total = Fraction(0)
-    for left, right in itertools.pairwise(points):
-        middle = (left + right) / 2
-        residual = np.array([bias - values[np.sum(jumps <= middle)], 0, 0, 0], dtype=object)  # in powers of x - left
-        for weight, place in zip(a, u, strict=True):
-            z, shift = (middle - place) / eta, (left - place) / eta
-            if z >= half:
-                residual[0] += weight
-            elif z > -half:
-                first, slope = (half + shift, 1 / eta) if z <= 0 else (half - shift, -1 / eta)
-                cube = np.array([first**3, 3 * first**2 * slope, 3 * first * slope**2, slope**3], dtype=object)
-                residual = residual + weight * (4 * cube if z <= 0 else np.array([1, 0, 0, 0]) - 4 * cube)
-        width = right - left
-        total += sum(residual[i] * residual[j] * width ** (i + j + 1) / (i + j + 1) for i in range(4) for j in range(4))
-    return total
-
-
-def test_risk_is_the_exact_fraction():
-    together = risk(*side_by_side(CASES))
-    for i, case in enumerate(CASES):
-        want = float(exact_risk(case))
-        assert float(risk(*arguments(case))) == pytest.approx(want, rel=1e-11)
-        assert float(together[i]) == pytest.approx(want, rel=1e-11)
-
-
-@pytest.mark.parametrize("level", [0.0, 1e5, 1e7])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("eta", [4e-3, 0.3])
-def test_risk_keeps_its_accuracy_near_the_optimum(level, bias, eta):
-    """A target of steps by 1 from `level`; without a bias, a neuron left of 0 has its size."""
-    positions = np.array([-eta, 0.349, 0.3505, 0.5003, 0.79, 0.801])
-    low = np.array([0.0, 1.0, 0.0, 2.0])
-    case = reference.Case(eta, np.array([0.35, 0.5, 0.8]), low, None, np.zeros(NEURONS), positions)
-    model, problem = reference.build(case)
-    gram, cross, _ = quadratic.normal_equations(model.activation, problem.target, model.positions[:, 0], bias=False)
-    weights = np.linalg.solve(gram, cross)
-    if bias:
-        case = case._replace(bias=np.array(level))
-    else:
-        weights[0] += level
-    case = case._replace(weights=weights, values=low + level)
-    want = exact_risk(case)
-    assert 0 < want < 0.1
-    assert abs(Fraction(float(risk(*arguments(case)))) / want - 1) < 1e-10
-
-
-def test_risk_is_never_negative():
-    case = CASES[0]._replace(weights=np.zeros(NEURONS), values=np.full(4, 0.1), bias=np.array(0.1))
-    assert risk(*arguments(case)) == 0
-
-
-def test_derivatives_of_the_risk():
-    """In reverse mode those by quadrature, and forward mode agrees."""
-    reverse = reference.quick_jit(jax.grad(mean_square.risk, argnums=tuple(range(6))))
-    direction = jax.tree.map(lambda x: jnp.asarray(np.random.default_rng(1).normal(size=x.shape)), arguments(CASES[0]))
-    forward = reference.quick_jit(lambda *args: jax.jvp(mean_square.risk, args, direction)[1])
-    for case in CASES[:12]:
-        args = arguments(case)
-        got, exact = reverse(*args), reference.answer(case).gradient
-        want = (exact.weights, exact.positions, exact.bias, exact.eta, exact.jumps, exact.values)
-        reference.close(got, want, 1e-9)
-        expected = sum(float(jnp.sum(x * y)) for x, y in zip(got, direction, strict=True))
-        assert float(forward(*args)) == pytest.approx(expected, rel=1e-11, abs=1e-11)
-
-
-def test_second_derivatives_of_the_risk():
-    """Forward over reverse mode, along one direction of the positions."""
-    direction = jnp.asarray(np.random.default_rng(2).normal(size=NEURONS))
-
-    @reference.quick_jit
-    def second(a, u, *rest):
-        return jax.jvp(lambda u: jax.grad(mean_square.risk, argnums=1)(a, u, *rest), (u,), (direction,))[1]
-
-    for case in CASES[1:8]:
-        want = np.asarray(hessian_of_all_pairs(case).d_uu) @ direction
-        np.testing.assert_allclose(second(*arguments(case)), want, rtol=1e-9, atol=1e-11 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("name", ["one near pair", "coincident", "cut by 0", "cut by both"])
