@@ -151,6 +151,7 @@ VERBS: Calls = {
             "trajectories": of({"limit": run()}),
             "target": of(TARGET, "a target"),
             "times": of([0.0], *ONE),
+            "clock": of("slow"),
             "ax": of(panels(), "None"),
         },
     ),
@@ -163,6 +164,7 @@ VERBS: Calls = {
             "every": costly(1, *COUNTS),
             "frames_per_second": costly(12, *COUNTS),
             "log_time": of(False, *TRUTHS),
+            "clock": of("slow"),
         },
     ),
     "plot.boxes": lambda: (

@@ -104,6 +104,22 @@ def test_functions_has_one_panel_for_each_time(pair):
     assert (figure.get_supxlabel(), figure.get_supylabel()) == ("input x", "output f(x)")
 
 
+def test_functions_on_each_clock(pair, tmp_path):
+    """Times are of that clock, too; the animation marks them."""
+    one = {"SGD": dataclasses.replace(pair["SGD"], fast_time=pair["SGD"].slow_time / 0.01)}
+    steps = np.asarray(one["SGD"].step)
+    fast = plot.functions(one, TARGET, [0.0, 1.0], clock="fast")
+    assert [axes.get_title() for axes in fast.axes] == ["fast time t = 0", "fast time t = 1"]
+    step = plot.functions(one, TARGET, [0.9 * steps[-1]], clock="step")
+    assert step.axes[0].get_title() == f"step {steps[-1]:,}"
+    plot.animation(one, TARGET, tmp_path / "steps.gif", clock="step")
+    reference.refuses(lambda: plot.functions(pair, TARGET, [0.0], clock="step"), "'limit' has no clock 'step'")
+    slower = dataclasses.replace(one["SGD"], fast_time=one["SGD"].fast_time * 2)
+    reference.refuses(
+        lambda: plot.functions(one | {"slower": slower}, TARGET, [0.0], clock="fast"), "share", "clock='slow'"
+    )
+
+
 def test_functions_draws_target_networks_and_positions(pair):
     panel = plot.functions(pair, TARGET, [0.0]).axes[0]
     (target,) = panel.patches

@@ -64,18 +64,19 @@ def functions(
     target: PiecewiseConstant,
     times: Sequence[float] | Float[Array | np.ndarray, " k"],
     *,
+    clock: str = "slow",
     ax: Any = None,
 ) -> Figure:
-    """The target and the networks, one panel for each of the slow `times`.
+    """The target and the networks, one panel for each of the `times`, which are of the `clock` of `risks`.
 
     Dashed vertical lines are the positions of the neurons. A panel shows the save nearest to its time, and the time of
     that save in its title. `ax`, as many axes (of Matplotlib) as times, are drawn into in place of a new figure; their
     figure is returned.
 
-    Raises `ValueError` where there is no trajectory or no time, for save times that differ, and for models that are not
-    one-dimensional networks.
+    Raises `ValueError` where there is no trajectory or no time, for save times that differ, for a clock that one of
+    them lacks, and for models that are not one-dimensional networks.
     """
-    saves = _common_saves(trajectories)
+    saves = _common_saves(trajectories, clock)
     wanted = np.asarray(checks.finite("times", times))
     if wanted.ndim != 1 or not wanted.size:
         got = checks.shown(times)
@@ -99,7 +100,7 @@ def functions(
         for axes, index in zip(panels, shown, strict=True):
             draw_target(axes, target, limits)
             _draw_networks(axes, trajectories, index)
-            axes.set_title(_time_label(saves[index]))
+            axes.set_title(_time_label(saves[index], clock))
             if ax is not None:
                 axes.set(xlabel="input x", ylabel="output f(x)")
         add_legend(ax, figure, panels, _handles(trajectories))
@@ -114,12 +115,13 @@ def animation(
     every: int = 1,
     frames_per_second: int = 12,
     log_time: bool = False,
+    clock: str = "slow",
 ) -> None:
-    """Writes a GIF: target and networks, and beside them the errors with a line that marks the time.
+    """Writes a GIF: target and networks, and beside them the errors with a line that marks the time of the `clock`.
 
     One frame for every `every`-th save, and one for the last. Raises `ValueError` as `functions` does.
     """
-    saves = _common_saves(trajectories)
+    saves = _common_saves(trajectories, clock)
     path = checks.path("path", path, "run.gif")
     if path.suffix.lower() != ".gif":
         raise ValueError(f"path must end in .gif, got {str(path)!r}: pass e.g. path='run.gif'")
@@ -130,14 +132,14 @@ def animation(
     with rc_context(STYLE):
         figure = new_figure(7.5, 2.9)
         left, right = figure.subplots(1, 2)
-        handles = _handles(trajectories) + _draw_risks(right, trajectories, log_time, "slow")[len(trajectories) :]
+        handles = _handles(trajectories) + _draw_risks(right, trajectories, log_time, clock)[len(trajectories) :]
         now = right.axvline(saves[0], color="0.3", linewidth=0.8)
         draw_target(left, target, limits)
         left.set(xlabel="input x", ylabel="output f(x)")
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         with writer.saving(figure, os.fspath(path), dpi=100):
             for index in shown:
-                left.set_title(_time_label(saves[index]))
+                left.set_title(_time_label(saves[index], clock))
                 now.set_xdata([saves[index]] * 2)
                 moving = _draw_networks(left, trajectories, index)
                 writer.grab_frame()
@@ -252,8 +254,10 @@ def _legend_label(label: str, trajectory: Trajectory) -> str:
     return label if status == Status.SUCCESSFUL else f"{label} ({status.label})"
 
 
-def _time_label(time: float) -> str:
-    return f"slow time τ = {time:.3g}"
+def _time_label(time: float, clock: str) -> str:
+    return {"slow": f"slow time τ = {time:.3g}", "fast": f"fast time t = {time:.3g}", "step": f"step {time:,.0f}"}[
+        clock
+    ]
 
 
 def _check(trajectories: Mapping[str, Trajectory]) -> None:
@@ -267,14 +271,15 @@ def _check(trajectories: Mapping[str, Trajectory]) -> None:
             raise ValueError(f"{label!r} must be one Trajectory, as simulate gives it, got {got}")
 
 
-def _common_saves(trajectories: Mapping[str, Trajectory]) -> Float[np.ndarray, " t"]:
+def _common_saves(trajectories: Mapping[str, Trajectory], clock: str) -> Float[np.ndarray, " t"]:
     _check(trajectories)
     for label, trajectory in trajectories.items():
         if not isinstance(trajectory.model, ShallowNetwork) or trajectory.model.positions.shape[-1] != 1:
             raise ValueError(f"cannot draw {label!r}: its model is not a one-dimensional ShallowNetwork")
-    saves = [np.asarray(trajectory.slow_time) for trajectory in trajectories.values()]
+    saves = list(_times(trajectories, clock).values())
     if any(len(other) != len(saves[0]) or not np.allclose(other, saves[0], rtol=1e-6) for other in saves):
         raise ValueError(
             "trajectories in one picture must share their save times: simulate all with the same slow_times"
+            + (", epsilon and step_size, or pass clock='slow'" if clock != "slow" else "")
         )
-    return saves[0]
+    return saves[0].astype(float)
