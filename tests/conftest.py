@@ -3,8 +3,9 @@
 import os
 import sys
 
-# XLA's older code generator needs half the time. With `XLA_FLAGS= make test` the tests run what users run.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+# XLA's older code generator, and machine code that is not optimised, need a third of the time. With
+# `XLA_FLAGS= make test` the tests run what users run.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0")
 
 import jax
 import jaxtyping
@@ -27,7 +28,18 @@ def pytest_configure(config):
         config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache")
 
 
-SLOWEST = ("test_notebooks", "test_derivatives", "test_store", "test_limit", "test_flow", "test_sgd", "test_kernel")
+SLOWEST = (
+    *("test_reduced", "test_interrupts", "test_side_by_side", "test_derivatives", "test_notebooks", "test_store"),
+    *(
+        "test_going_on",
+        "test_flow",
+        "test_additive_flow",
+        "test_limit",
+        "test_odd_inputs",
+        "test_examples",
+        "test_sweep",
+    ),
+)
 """Files that take long, the longest first; with `-n` and `--dist loadfile` they begin first, and small ones fill up."""
 
 
