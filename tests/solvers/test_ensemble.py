@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from scipy.integrate import solve_ivp
 
 from tts_jax.solvers.ensemble import OUT_OF_STEPS, SOLVED, STALLED, AbstractSideBySide, Control, Runs, solve
@@ -35,7 +36,7 @@ class VanDerPol(AbstractSideBySide):
         return jnp.stack([last * r[0] + r[1], shift * r[1] - below * r[0]]) / (shift * last + below)[None]
 
 
-@functools.partial(jax.jit, static_argnames="width")
+@functools.partial(jax.jit, static_argnames="width", compiler_options=reference.OPTIMISED)
 def run(y0=STARTS, times=TIMES, max_steps=MAX_STEPS, width=WIDTH):
     tolerance = jnp.full(1, 1e-9)
     first_step = jnp.full(RUNS, 1e-4)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from test_ensemble import MU, RUNS, STARTS, TIMES, VanDerPol
 
 from tts_jax.solvers.ensemble import Control, Runs, solve, solve_recorded, step
@@ -35,7 +36,7 @@ class Reversible(VanDerPol, AbstractReversible):
         return -2 * mu[None] * jnp.stack([speed * by_x + x * by_speed, x * by_x]), by_mu
 
 
-@functools.partial(jax.jit, static_argnames=("max_steps", "width"))
+@functools.partial(jax.jit, static_argnames=("max_steps", "width"), compiler_options=reference.OPTIMISED)
 def gradient(y0=STARTS, bar=BAR, max_steps=ENOUGH, width=7):
     y0, mu, times = jnp.asarray(y0), jnp.asarray(MU), jnp.asarray(TIMES)
     runs = Runs([Reversible()], y0, mu, times, FIRST, TOLERANCE, max_steps, width)
@@ -52,7 +53,8 @@ def test_the_solve_is_the_same(whole):
     want = jax.jit(
         lambda y0: solve(
             Runs([VanDerPol()], y0, jnp.asarray(MU), jnp.asarray(TIMES), FIRST, TOLERANCE, jnp.asarray(ENOUGH), 7)
-        )
+        ),
+        compiler_options=reference.OPTIMISED,
     )(STARTS)
     jax.tree.map(np.testing.assert_array_equal, whole[0], want)
 
