@@ -36,7 +36,7 @@ REPEATED = 1.0
 COORDINATES = (2, 5, 10, 20)
 EPSILONS = (1.0, 1e-2, 1e-5)
 NEURONS = (20, 50, 100, 300)
-HIDDEN = (32, 64, 128, 256, 500)
+HIDDEN = (32, 64, 128, 256)
 """4 H + 1 parameters."""
 MOST_DENSE = 128
 """Beyond so many hidden neurons a dense step takes minutes."""
@@ -194,7 +194,7 @@ def plot(path: Path):
         axes.set_xticks(ticks, map(str, ticks))
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, handlelength=3.5)
     figure.savefig(path.with_suffix(".png"), dpi=150)
 
 

@@ -27,7 +27,7 @@ FACTORED = 512
 """Beyond, so many of the fastest parameters have their block of the Hessian factored."""
 TSIT5_STABLE = 3.3
 """Where the stability region of Tsit5 ends on the negative axis."""
-EXPLICIT = 10_000
+EXPLICIT = 500
 """Up to this many steps, as stability demands them, an explicit solver costs less than a matrix-free implicit one."""
 
 

@@ -31,7 +31,7 @@ class GradientFlow(AbstractDynamics):
     automatic differentiation. A larger model is solved by `Rodas5P` without a matrix: conjugate gradients on
     Hessian-vector products, preconditioned by the block of the fast parameters where that pays and it has up to 512
     rows. It is solved by `diffrax.Tsit5`, which is explicit, where the Jacobian at the start has a spectral radius for
-    which 10,000 steps are stable up to the last save time (not under `jit` or `vmap`, where this is not known).
+    which 500 steps are stable up to the last save time (not under `jit` or `vmap`, where this is not known).
     `stats.method` says which. Any Diffrax solver can be given; one without an error estimate (`diffrax.Euler()`) steps
     from one save time to the next.
 
