@@ -25,7 +25,7 @@ REFINEMENTS = 4
 """Solves for the weights at their optimum, each with what the ones before have left."""
 
 
-class Space(NamedTuple):
+class _Space(NamedTuple):
     width: Int[Array, ""]
     equal: Bool[Array, "pairs lanes"]
     """Whether a neuron and the next have the same position and the same weight."""
@@ -65,13 +65,13 @@ class LocalFlow(AbstractNeurons, AbstractReversible):
         return jnp.concatenate([args.epsilon[None] * local.by_plateaus(a, bias), u])
 
     @override
-    def workspace(self, y: Float[Array, "n lanes"]) -> Space:
+    def workspace(self, y: Float[Array, "n lanes"]) -> _Space:
         m, lanes = self.neurons, y.shape[1]
         equal = jnp.zeros((m - 1, lanes), bool)
-        return Space(jnp.zeros((), int), equal, band.workspace(m, self.reach, lanes, y.dtype))
+        return _Space(jnp.zeros((), int), equal, band.workspace(m, self.reach, lanes, y.dtype))
 
     @override
-    def factor(self, y: Float[Array, "n lanes"], args: Setting, shift: Float[Array, " lanes"], space: Space) -> Space:
+    def factor(self, y: Float[Array, "n lanes"], args: Setting, shift: Float[Array, " lanes"], space: _Space) -> _Space:
         bias, a, u = self.split(y)
         reach = local.bandwidth(u, args.eta)
         ridge = args.epsilon * shift
@@ -80,13 +80,13 @@ class LocalFlow(AbstractNeurons, AbstractReversible):
         equal = self.equal(y)
         matrix = band.hessian(a, u, bias, args.eta, args.jumps, args.values, ridge, shift, equal, reach, space.matrix)
         width = band.width(reach)
-        return Space(width, equal, matrix._replace(blocks=block_banded.factor(matrix.blocks, width)))
+        return _Space(width, equal, matrix._replace(blocks=block_banded.factor(matrix.blocks, width)))
 
     @override
-    def solve(self, factors: Space, args: Setting, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+    def solve(self, factors: _Space, args: Setting, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
         return self.equalised(factors.equal, self._solve(factors, r))
 
-    def _solve(self, factors: Space, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+    def _solve(self, factors: _Space, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
         c, u = r[: -self.neurons], r[-self.neurons :]
         rows = block_banded.solve(factors.matrix.blocks, factors.width, band.to_rows(c, u))
         bias, a, u = band.from_rows(rows, self.neurons)
@@ -98,7 +98,7 @@ class LocalFlow(AbstractNeurons, AbstractReversible):
         return self.join(None if bias is None else factor * bias, factor[None] * a, u)
 
     @override
-    def solve_transposed(self, factors: Space, args: Setting, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
+    def solve_transposed(self, factors: _Space, args: Setting, r: Float[Array, "n lanes"]) -> Float[Array, "n lanes"]:
         bias, a, u = self.split(self.equalised(factors.equal, r))
         return self.scaled(self._solve(factors, jnp.concatenate([local.by_plateaus(a, bias), u])), args.epsilon)
 

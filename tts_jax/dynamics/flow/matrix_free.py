@@ -44,38 +44,41 @@ class FactoredFastBlock(AbstractShiftedJacobian):
 
     @override
     def factor(self, vector_field, t, y, args, shift):
-        scale = 1 / self.mobility(args)
-        _, jacobian = jax.linearize(lambda y: vector_field(t, y, args), y)
-
-        def product(x):
-            return scale * (shift * x - jacobian(x))
-
+        _, product, scale = self._linearised(vector_field, t, y, args, shift)
         held = jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_array(x) else x, (y, args, shift))
-        is_factored, fast = self._fast(vector_field, t, *held)
+        is_factored, fast = self._fast(*self._linearised(vector_field, t, *held), held[-1])
         return _Factors(product, scale, shift, is_factored, fast)
 
-    def _fast(
+    def _linearised(
         self,
         vector_field: Callable[..., Array],
         t: ArrayLike,
         y: Float[Array, " n"],
         args: Any,
         shift: Float[Array, ""],
+    ) -> tuple[Float[Array, " n"], Callable[[Array], Array], Float[Array, " n"]]:
+        """The vector field, the product with $s D^{-1} + H$, and the diagonal of $D^{-1}$."""
+        scale = 1 / self.mobility(args)
+        velocity, jacobian = jax.linearize(lambda y: vector_field(t, y, args), y)
+        return velocity, lambda x: scale * (shift * x - jacobian(x)), scale
+
+    def _fast(
+        self,
+        velocity: Float[Array, " n"],
+        product: Callable[[Array], Array],
+        scale: Float[Array, " n"],
+        shift: Float[Array, ""],
     ) -> tuple[Bool[Array, ""], Float[Array, "f f"]]:
         """Tries the first of the stages of a step without the block."""
-        scale, fast = 1 / self.mobility(args), jnp.size(self.factored)
-        velocity, jacobian = jax.linearize(lambda y: vector_field(t, y, args), y)
-
-        def product(x):
-            return scale * (shift * x - jacobian(x))
+        fast = jnp.size(self.factored)
 
         def block():
-            units = jax.nn.one_hot(self.factored, len(y), dtype=y.dtype)
+            units = jax.nn.one_hot(self.factored, len(velocity), dtype=velocity.dtype)
             return jnp.linalg.cholesky(jax.lax.map(product, units)[:, self.factored])
 
         tried = conjugate_gradients(product, scale * velocity, lambda x: x / (shift * scale), fast // STAGES)
         pays = ~jnp.all(jnp.isfinite(tried)) & (fast > 0)
-        return pays, jax.lax.cond(pays, block, lambda: jnp.zeros((fast, fast), y.dtype))
+        return pays, jax.lax.cond(pays, block, lambda: jnp.zeros((fast, fast), velocity.dtype))
 
     @override
     def solve(self, factors: _Factors, r: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -100,7 +100,7 @@ def runs_of(
 ) -> Runs:
     """All of them; what they agree on has one lane."""
     runs = max(leaf.shape[-1] for leaf in jax.tree.leaves((y0, setting, slow_times, first_step, tolerances)))
-    *_, coordinates, _ = 1, *setting.jumps.shape[1:]
+    coordinates = setting.jumps.shape[1] if setting.jumps.ndim > 2 else 1
     neurons, has_bias = len(y0) // (2 * coordinates), len(y0) % 2 == 1
 
     def equation(reach):
