@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from .. import _checks as checks
 from .._pace import Reached, in_parts
+from .._program import program
 from .._progress import Look
 from ..solvers import Rodas5P
 from ..trajectory import Stats, Status
@@ -218,7 +219,7 @@ def integrate_in_parts(
     return in_parts(go_on, start, 1, slow_times[-1], look)[1]
 
 
-@eqx.filter_jit
+@program
 def _part(
     make: Callable[[], InitialValueProblem],
     slow_times: Float[Array, " t"],

@@ -15,6 +15,7 @@ from typing_extensions import override
 from .. import _checks as checks
 from .._lanes import lanes_last
 from .._platform import alone
+from .._program import program
 from .._progress import Look
 from ..activations import SmoothStep
 from ..exact.forms import NormalEquations
@@ -177,12 +178,12 @@ def _begin(leaves: _Leaves, has_bias: bool, max_steps: int) -> Runs:
     return runs_of(y0, setting, slow_times, first_step, tolerances, max_steps)
 
 
-@eqx.filter_jit
+@program
 def _runs(inputs: _Inputs) -> Runs:
     return _begin(_leaves(inputs), inputs.has_bias, inputs.flow.integration.max_steps)
 
 
-@eqx.filter_jit
+@program
 def _fitted_at_saves(inputs: _Inputs, found: Solutions) -> Solutions:
     states = _refitted(found.saved[..., None], inputs.has_bias, _leaves(inputs).setting)
     return found._replace(saved=states[..., 0])
@@ -239,7 +240,7 @@ def _of_positions(inputs: _Inputs) -> Solutions:
     return _with_weights(inputs, integrate(_equation(inputs), inputs.slow_times, inputs.flow.integration))
 
 
-@eqx.filter_jit
+@program
 def _with_weights(inputs: _Inputs, solution: Solution) -> Solutions:
     equation = _equation(inputs)
     states = jax.vmap(lambda u: jnp.concatenate(equation.model_at(u, equation.args).vectors))(solution.states)
@@ -259,7 +260,7 @@ def _side_by_side(inputs: _Inputs) -> Solutions:
     return jax.tree.map(lambda leaf: leaf[..., 0], lanes_last(run)(*_leaves(inputs)))
 
 
-@eqx.filter_jit
+@program
 def _trajectory(inputs: _Inputs, how_and_what: tuple[str, Solutions]) -> Trajectory:
     _, model, problem, _, slow_times = inputs
     method, found = how_and_what

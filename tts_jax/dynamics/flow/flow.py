@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from ... import _checks as checks
 from ..._platform import alone
+from ..._program import program
 from ...trajectory import Trajectory, risk_and_status
 from ..base import AbstractDynamics, Begin, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
 from ..integration import Integration, Solution
@@ -110,7 +111,7 @@ class GradientFlow(AbstractDynamics):
 _solve = eqx.filter_jit(solve)
 
 
-@eqx.filter_jit
+@program
 def _trajectory(equation: FlowEquation, solution: Solution, slow_times: Float[Array, " t"], begin: Begin) -> Trajectory:
     epsilon, groups = slowest(equation.epsilons), equation.groups
     stacked = groups.over_time(jax.vmap(equation.unravel)(solution.states))

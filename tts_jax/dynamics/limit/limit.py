@@ -14,6 +14,7 @@ from typing_extensions import override
 from ... import _checks as checks
 from ..._pace import THOUSAND
 from ..._platform import alone
+from ..._program import program
 from ...activations import Heaviside
 from ...networks import ShallowNetwork
 from ...problems import AbstractProblem
@@ -190,7 +191,7 @@ METHODS = {
 }
 
 
-@eqx.filter_jit
+@program
 def _trajectory(
     engine: Callable[..., _Run],
     max_events: Int[Array, ""],

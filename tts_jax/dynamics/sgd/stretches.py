@@ -3,13 +3,13 @@
 import os
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from ..._pace import Pace
+from ..._program import program
 from ..._progress import Look
 from . import lanes
 from .checkpoint import Checkpoint
@@ -88,7 +88,7 @@ def _placed(saved: np.ndarray, like: Array) -> Array:
     return jax.device_put(saved, like.sharding if like.committed else None)
 
 
-@eqx.filter_jit
+@program
 def _stretch(
     descent: Descent,
     state: State,
