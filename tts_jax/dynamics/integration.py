@@ -46,6 +46,10 @@ class Integration(eqx.Module):
         chosen = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         self.adjoint = checks.instance("adjoint", chosen, diffrax.AbstractAdjoint, "diffrax.ForwardMode()")
 
+    @property
+    def by_reverse_mode(self) -> bool:
+        return isinstance(self.adjoint, diffrax.RecursiveCheckpointAdjoint)
+
     def tolerances(self, dtype: jnp.dtype, closed_form: bool) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """`rtol` and `atol`; by default tight where the problem knows the model in `closed_form`."""
         exact = EXACT if closed_form else GENERIC

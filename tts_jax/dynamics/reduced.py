@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 from typing_extensions import override
 
 from .. import _checks as checks
@@ -67,7 +67,6 @@ class ReducedFlow(AbstractDynamics):
     Source: Marion and Berthier (2023), arXiv 2304.09576; Golub and Pereyra (1973) for variable projection.
     """
 
-    side_by_side = False
     shards = False  # Lineax cannot be traced under `jax.shard_map`
     resumable = False
     stochastic = False
@@ -89,6 +88,10 @@ class ReducedFlow(AbstractDynamics):
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
         return None
+
+    @override
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        return problem.structure(model).banded and self.integration.by_reverse_mode
 
     @override
     def run(self, task: Task) -> Trajectory:
@@ -132,10 +135,9 @@ class _Inputs(NamedTuple):
 def _found(inputs: _Inputs, look: Look) -> tuple[str, Solutions]:
     """In words how, and what."""
     flow, _, _, structure, slow_times = inputs
-    banded = structure.staircase is not None and structure.hessian is not None
-    if banded and alone():
+    if structure.banded and alone():
         return BANDED, _fitted_at_saves(inputs, look_on(_runs(inputs), look))
-    if banded and isinstance(flow.integration.adjoint, diffrax.RecursiveCheckpointAdjoint):
+    if structure.banded and flow.integration.by_reverse_mode:
         return BANDED, _side_by_side(inputs)
     method = f"Rodas5P, {'dense' if structure.hessian is None else 'closed-form'} Jacobian"
     if alone():

@@ -40,7 +40,7 @@ def solve(
     slow_times: Float[Array, " t"],
 ) -> Solution:
     setting = equation.setting if solver is Choice.ELIMINATED else None
-    if setting is None or not isinstance(integration.adjoint, diffrax.RecursiveCheckpointAdjoint):
+    if setting is None or not integration.by_reverse_mode:
         return integrate(equation.initial_value_problem(solver), slow_times, integration)
     if setting.jumps.ndim > 1:
         return _solution(_solve_additive((equation, integration, slow_times)))

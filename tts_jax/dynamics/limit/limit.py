@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 from typing_extensions import override
 
 from ... import _checks as checks
@@ -65,7 +65,6 @@ class TwoTimescaleLimit(AbstractDynamics):
     Discontinuous Righthand Sides, for sliding.
     """
 
-    side_by_side = False
     shards = False  # Lineax cannot be traced under `jax.shard_map`
     resumable = False
     stochastic = False
@@ -78,6 +77,10 @@ class TwoTimescaleLimit(AbstractDynamics):
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
         return None
+
+    @override
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        return False
 
     @override
     def run(self, task: Task) -> Trajectory:

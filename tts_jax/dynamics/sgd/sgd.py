@@ -14,6 +14,7 @@ from typing_extensions import override
 from ... import _checks as checks
 from ..._fingerprint import MadeFrom
 from ..._platform import alone
+from ...problems import AbstractProblem
 from ...trajectory import Stats, Status, Trajectory, is_finite, risk_and_status
 from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
 from ..optimizer import Optimizer, checked, refuse_what_needs_more
@@ -74,7 +75,6 @@ class SGD(AbstractDynamics):
     Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
 
-    side_by_side = True
     shards = True
     resumable = True
 
@@ -121,6 +121,10 @@ class SGD(AbstractDynamics):
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int:
         fast_time = float(slow_times[-1]) / float(slowest(ratios_of(self.epsilon)))
         return round(min(fast_time / float(self.step_size), 2.0**63))
+
+    @override
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        return True
 
     @override
     def run(self, task: Task) -> Trajectory:
