@@ -192,7 +192,7 @@ DEVICES = """
         assert one.drop_attrs().equals(run(jax.devices()[:count]).drop_attrs()), count
     plan = grid.Grid(arm, problem, [0.01, 5.0], seeds, grid.uniform_start, {"neurons": [3, 4]})
     program = Program(plan.cells, Kept(None, False, False), plan.slow_times)
-    launch = Launch(plan.chunks(3)[:1], 8, 3, *places_of(arm, jax.devices()))
+    launch = Launch(plan.chunks(3)[:1], 8, *places_of(arm, jax.devices()))
     text = run_lanes.lower(*program.arguments(launch, Starts(plan))).compile().compiled.as_text()
     found = re.findall("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", text)
     assert "num_partitions=8" in text and not found, found

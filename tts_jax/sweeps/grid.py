@@ -68,6 +68,8 @@ class Chunk(NamedTuple):
 
     cell: Cell
     seeds: slice
+    size: int
+    """Of a chunk that the seeds fill."""
 
     @property
     def runs(self) -> int:
@@ -212,19 +214,18 @@ class Grid:
         """Of so many runs at most. Those of one compiled program stand together, the largest first, and in it those
         that take most steps."""
         chunks = [
-            Chunk(cell, slice(first, min(first + runs, len(self.seeds))))
+            Chunk(cell, slice(first, min(first + runs, len(self.seeds))), runs)
             for cell in self.cells
             for first in range(0, len(self.seeds), runs)
         ]
         arms, programs = list(self.dynamics), list(dict.fromkeys(cell.program for cell in self.cells))
         place = {program: k for k, program in enumerate(programs)}
 
-        def order(chunk):
-            cell = chunk.cell
+        def order(cell):
             size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(cell.like) if hasattr(leaf, "shape"))
             return arms.index(cell.arm), -size, place[cell.program], -(cell.steps or 0)
 
-        keys = {cell.place: order(Chunk(cell, slice(0))) for cell in self.cells}
+        keys = {cell.place: order(cell) for cell in self.cells}
         return sorted(chunks, key=lambda chunk: keys[chunk.cell.place])
 
     def starts(self, cell: Cell, seeds: slice) -> PyTree:

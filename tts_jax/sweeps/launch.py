@@ -33,7 +33,7 @@ class Program:
     def arguments(self, launch: "Launch", starts: Starts) -> tuple[Any, ...]:
         """Of `run_lanes`. The last run of a chunk, and the last chunk, fill up what is missing."""
         missing = launch.width - len(launch.chunks)
-        lanes = [self._lanes(chunk, launch.chunk_size, starts) for chunk in launch.chunks]
+        lanes = [self._lanes(chunk, starts) for chunk in launch.chunks]
         stacked = jax.tree.map(_joined, *lanes, *[lanes[-1]] * missing)
         arguments = self.shared, stacked, self.slow_times
         if isinstance(launch.place, jax.Device):
@@ -41,10 +41,10 @@ class Program:
             arguments = eqx.combine(jax.device_put(arrays, launch.place), static)
         return self.kept, launch.place if isinstance(launch.place, Mesh) else None, *arguments
 
-    def _lanes(self, chunk: Chunk, runs: int, starts: Starts) -> PyTree:
-        rows = np.minimum(np.arange(runs), chunk.runs - 1)
+    def _lanes(self, chunk: Chunk, starts: Starts) -> PyTree:
+        rows = np.minimum(np.arange(chunk.size), chunk.runs - 1)
         own = eqx.partition((chunk.cell.dynamics, chunk.cell.problem), self.varies)[0]
-        own = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (runs, *leaf.shape)), own)
+        own = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (chunk.size, *leaf.shape)), own)
         start = jax.tree.map(lambda leaf: leaf[rows] if isinstance(leaf, np.ndarray) else leaf, starts.of(chunk))
         seeds = np.asarray(starts.grid.seeds[chunk.seeds], np.uint32)
         return own, start, seeds[rows]
@@ -58,7 +58,6 @@ class Launch(NamedTuple):
     chunks: Sequence[Chunk]
     width: int
     """Chunks for which there are lanes."""
-    chunk_size: int
     place: Place
 
     @property
@@ -82,9 +81,7 @@ def launches_of(
         width = devices * max(1, min(lanes // layout.chunk_size, len(those) // at_least))
         those = [chunk for chunk in those if _name(chunk) in missing]
         cuts = range(0, len(those), width)
-        launches += [
-            Launch(those[k : k + width], width, layout.chunk_size, mine[i % len(mine)]) for i, k in enumerate(cuts)
-        ]
+        launches += [Launch(those[k : k + width], width, mine[i % len(mine)]) for i, k in enumerate(cuts)]
     return launches
 
 

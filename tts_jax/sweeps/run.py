@@ -187,7 +187,7 @@ def compute(
         arguments = programs[launch.compiled_as[0]].arguments(launch, starts)
         outcome = jax.tree.map(np.asarray, executables[launch.compiled_as].result()(*arguments))
         for k, chunk in enumerate(launch.chunks):
-            first = k * layout.chunk_size
+            first = k * chunk.size
             mine = {name: values[first : first + chunk.runs] for name, values in outcome.items() if values is not None}
             results.write(chunk, layout.variables_of(chunk, starts.of(chunk), mine))
             counter.add(chunk.runs, int((mine["status"] != Status.SUCCESSFUL).sum()))

@@ -12,6 +12,8 @@ from .grid import Chunk, Grid
 
 MOST_BYTES = 2**27
 """Of starts that are remembered."""
+AT_ONCE, BYTES_AT_ONCE = 1024, 2**24
+"""Runs whose starts are drawn together, at most, and their size."""
 
 
 class Starts:
@@ -25,16 +27,21 @@ class Starts:
 
     def of(self, chunk: Chunk) -> PyTree:
         """Along a leading axis, padded as the program wants them."""
-        key = *((name, id(value)) for name, value in chunk.cell.start.items()), chunk.seeds.start
+        of_a_run = max(1, _bytes(self.grid.first(chunk.cell)))
+        block = max(1, min(AT_ONCE, BYTES_AT_ONCE // of_a_run) // chunk.size) * chunk.size
+        first = chunk.seeds.start // block * block
+        key = *((name, id(value)) for name, value in chunk.cell.start.items()), first
         with self.lock:
             if key not in self.known:
-                self.known[key] = self.grid.starts(chunk.cell, chunk.seeds)
+                self.known[key] = self.grid.starts(chunk.cell, slice(first, first + block))
                 self.bytes += _bytes(self.known[key])
             self.known.move_to_end(key)
             while self.bytes > MOST_BYTES and len(self.known) > 1:
                 self.bytes -= _bytes(self.known.popitem(last=False)[1])
-            return self.known[key]
+            drawn = self.known[key]
+        mine = slice(chunk.seeds.start - first, chunk.seeds.stop - first)
+        return jax.tree.map(lambda leaf: leaf[mine] if isinstance(leaf, np.ndarray) else leaf, drawn)
 
 
 def _bytes(tree: PyTree) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if isinstance(leaf, np.ndarray))
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if isinstance(leaf, np.ndarray | jax.Array))
