@@ -47,7 +47,7 @@ def run() -> tts.Trajectory:
 
 @cache
 def swept() -> Any:
-    return tts.sweep(LIMIT, PROBLEM, TIMES, seeds=2, neurons=[2, 3], eta=0.2, progress=False)
+    return tts.sweep(LIMIT, PROBLEM, TIMES, seeds=2, neurons=[2, 3], eta=0.2, keep="model", progress=False)
 
 
 def panels(count: int = 1) -> Any:
@@ -103,6 +103,9 @@ VERBS: Calls = {
             "slow_times": costly(TIMES, *LISTS, TWICE, BITS),
             "seeds": costly(1, *COUNTS, *INTEGERS),
             "init": called(start),
+            "measure": of({"risk here": PROBLEM.risk}, "None", "an empty mapping"),
+            "keep": of("model", "None"),
+            "lanes": of(8, "None", *COUNTS),
             "devices": of(jax.devices(), "None"),
             "progress": called(False, "None", *TRUTHS[:2]),
             "weights": of(False, *TRUTHS),
@@ -182,6 +185,23 @@ VERBS: Calls = {
         {"dataset": of(swept()), "x": of("neurons"), "y": of("risk"), "ax": of(panels(), "None")},
     ),
     "plot.convergence": lambda: (tts.plot.convergence, {"dataset": of(swept()), "ax": of(panels(), "None")}),
+    "plot.heat_map": lambda: (
+        tts.plot.heat_map,
+        {"dataset": of(swept()), "y": of("risk"), "ax": of(panels(), "None")},
+    ),
+    "plot.statuses": lambda: (
+        tts.plot.statuses,
+        {"dataset": of(swept()), "x": of("neurons", "None"), "ax": of(panels(), "None")},
+    ),
+    "sweeps.model": lambda: (
+        tts.sweeps.model,
+        {
+            "dataset": of(swept()),
+            "init": of(None, "None"),
+            "seed": of(1, "0", "0.0"),
+            "neurons": of(2, "an integer", "an int8", "an int64"),
+        },
+    ),
     "plot.notation": lambda: (
         tts.plot.notation,
         {"network": of(NETWORK, "a network"), "target": of(TARGET, "a target"), "ax": of(panels(), "None")},

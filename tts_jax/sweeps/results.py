@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 from typing_extensions import override
 
+from .. import _checks as checks
 from .._provenance import Provenance
 from ..trajectory import Status
 from .arrivals import CONVERGED, applies, arrivals
@@ -199,6 +200,11 @@ class Memory(Results):
             coords=layout.coordinates,
             attrs=layout.attributes,
         )
+
+
+def check_sweep(dataset: Any) -> None:
+    if "seed" not in getattr(dataset, "dims", ()) or "status" not in getattr(dataset, "data_vars", ()):
+        raise ValueError(f"dataset must be that of a sweep, got {checks.called(dataset)}: pass tts.load('run.zarr')")
 
 
 def endings(status: Any) -> str:

@@ -111,8 +111,8 @@ def sweep(
     checks.truth("weights", weights)
     if attributes is not None:
         checks.instance("attributes", attributes, Mapping, '{"author": "me"}')
-    if keep not in (None, "model"):
-        raise ValueError(f"keep must be 'model' or None, got {checks.shown(keep)}: pass keep='model'")
+    if keep is not None:
+        checks.choice("keep", keep, ["model"])
     if lanes is not None:
         checks.count("lanes", lanes)
     if devices is not None and not (
