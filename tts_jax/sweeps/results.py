@@ -16,7 +16,7 @@ from .._provenance import Provenance
 from ..trajectory import Status
 from .arrivals import CONVERGED, applies, arrivals
 from .axes import label
-from .grid import CHUNK_BYTES, CHUNK_RUNS, Chunk, Grid
+from .grid import CHUNK_BYTES, CHUNK_RUNS, CHUNKS, MOST_CHUNK_RUNS, Chunk, Grid
 from .kept import Kept, over_saves
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class Layout:
         self.variables = _variables(grid, kept)
         """`status` is the last: where it is, all others are."""
         self.bytes_of_a_run = sum(variable.nbytes for variable in self.variables.values())
-        self.chunk_size = max(1, min(CHUNK_RUNS, CHUNK_BYTES // self.bytes_of_a_run, len(grid.seeds)))
+        wanted = min(MOST_CHUNK_RUNS, max(CHUNK_RUNS, len(grid.seeds) // CHUNKS))
+        self.chunk_size = max(1, min(wanted, CHUNK_BYTES // self.bytes_of_a_run, len(grid.seeds)))
         """Runs in a chunk, so that its results fit into `CHUNK_BYTES`."""
         self.coordinates = _coordinates(grid, self.variables)
         measured = {"measure": kept.describe()} if kept.measure else {}
