@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo reproduce test lint types browser
+.PHONY: setup demo reproduce docs test lint types browser
 
 setup: $(READY)
 
@@ -19,6 +19,11 @@ demo: setup
 
 reproduce: setup
 	$(BIN)/tts-jax reproduce --profile paper --out out/reproduce
+
+# The variable silences an advertisement of the theme.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'open out/docs/index.html'
 
 # A test opens the page of `reproduce` in Chromium, and skips where there is none.
 browser:
