@@ -13,12 +13,12 @@ from typing_extensions import override
 
 from ... import _checks as checks
 from ..._fingerprint import MadeFrom
-from ..._platform import alone
 from ...trajectory import Stats, Status, Trajectory, is_finite, risk_and_status
-from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
+from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of
 from ..optimizer import Optimizer, checked, refuse_what_needs_more
 from . import kernel, lanes, stretches
-from .descent import Descent, State
+from .clock import Clock, count
+from .descent import AbstractSteps, Adjoint, Descent, State, checked_adjoint
 from .stream import AbstractStream, Epochs, Exact, Fresh, Replay
 
 
@@ -83,7 +83,7 @@ class SGD(AbstractDynamics):
     batch_size: int | None = eqx.field(static=True)
     slow: Pick | tuple[Pick, ...] | None = eqx.field(static=True)
     optimizer: Optimizer | None = eqx.field(static=True)
-    adjoint: diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode
+    adjoint: Adjoint
     reshuffle: bool = eqx.field(static=True)
     frozen: Pick | None = eqx.field(static=True)
 
@@ -104,13 +104,7 @@ class SGD(AbstractDynamics):
         self.frozen = checks.picks_leaves("frozen", frozen)
         self.optimizer = None if optimizer is None else checked(optimizer, 1 + len(ratios_of(self.epsilon)))
         self.reshuffle = checks.truth("reshuffle", reshuffle)
-        adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
-        if not isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
-            raise ValueError(
-                "SGD is differentiated by RecursiveCheckpointAdjoint (reverse mode) or ForwardMode, "
-                f"got {checks.called(adjoint)}: pass adjoint=diffrax.ForwardMode(), or leave it out"
-            )
-        self.adjoint = adjoint
+        self.adjoint = checked_adjoint("SGD", adjoint)
 
     @property
     @override
@@ -119,15 +113,12 @@ class SGD(AbstractDynamics):
 
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int:
-        fast_time = float(slow_times[-1]) / float(slowest(ratios_of(self.epsilon)))
-        return round(min(fast_time / float(self.step_size), 2.0**63))
+        return count(self.epsilon, self.step_size, slow_times)
 
     @override
     def run(self, task: Task) -> Trajectory:
         groups = Groups.of(task.model, self.slow, self.frozen)
-        own_first, own_steps = self._steps_at(task.begin.slow_time, task.slow_times)
-        shift = task.begin.shift(task.begin.step, own_first)
-        first, steps = own_first + shift, own_steps + shift
+        clock = Clock.of(self.epsilon, self.step_size, task)
         descent = Descent(
             epsilons=ratios_of(self.epsilon),
             step_size=self.step_size,
@@ -135,56 +126,32 @@ class SGD(AbstractDynamics):
             adjoint=self.adjoint,
             problem=task.problem,
             structure=groups.knows(task.problem.structure(task.model)),
-            stream=self._stream(task, steps),
+            stream=self._stream(task, clock.steps),
             fixed=groups.fixed,
             labels=groups.labels,
         )
         if self.optimizer is not None:
             refuse_what_needs_more(descent.optimizer, groups.moving)
         start = _with_rest(descent.start(groups.moving), task.begin.end)
-        if alone():
-            saved, end = stretches.run(descent, start, np.asarray(first), np.asarray(steps), task.look, task.checkpoint)
-        else:
-            saved, end = _save_at(descent, start, first, steps)
+        saved, end = stretches.run(_Fastest(descent), start, clock.first, clock.steps, task)
         stacked = groups.over_time(saved)
         status = jnp.where(is_finite(end.params), Status.SUCCESSFUL, Status.DIVERGED)
         risk, status = risk_and_status(task.problem, task.model, stacked, status)
         one_launch = lanes.applies(descent) and kernel.applies(descent, start)
         return Trajectory(
             slow_time=task.slow_times,
-            fast_time=self._fast(own_steps) + task.begin.shift(task.begin.fast_time, self._fast(own_first)),
-            step=steps,
+            fast_time=clock.fast_time,
+            step=clock.steps,
             model=stacked,
             risk=risk,
             status=status,
             stats=Stats(
                 "SGD, one launch for many steps" if one_launch else "SGD",
-                steps=steps[-1] - first,
-                rejected=jnp.zeros_like(first),
+                steps=clock.steps[-1] - clock.first,
+                rejected=jnp.zeros_like(clock.first),
             ),
             end=dataclasses.replace(end, params=None),
         )
-
-    def _fast(self, steps: Int[Array, "*t"]) -> Float[Array, "*t"]:
-        return self.step_size * steps.astype(self.step_size.dtype)
-
-    def _steps_at(
-        self, begin: Float[Array, ""], slow_times: Float[Array, " t"]
-    ) -> tuple[Int[Array, ""], Int[Array, " t"]]:
-        """The steps nearest to the beginning and to each save time."""
-        ratio = slowest(ratios_of(self.epsilon))
-        known = checks.concrete((begin, slow_times[-1], ratio, self.step_size))
-        if known is None:
-            first, steps = (jnp.round(tau / (ratio * self.step_size)).astype(int) for tau in (begin, slow_times))
-            return first, steps
-        _, last, epsilon, step_size = known.tolist()
-        if (most := last / epsilon / step_size) >= 2**31:
-            raise ValueError(
-                f"slow time {last:g} takes {most:.1e} steps of epsilon * step_size = "
-                f"{epsilon * step_size:.1e}, more than 2**31: take a larger step_size"
-            )
-        first, steps = (np.rint(np.asarray(tau, np.float64) / (epsilon * step_size)) for tau in (begin, slow_times))
-        return jnp.asarray(first.astype(int)), jnp.asarray(steps.astype(int))
 
     def _stream(self, task: Task, steps: Int[Array, " t"]) -> AbstractStream:
         if self.reshuffle and (task.samples is not None or self.batch_size is None):
@@ -209,14 +176,23 @@ def _with_rest(start: State, rest: PyTree) -> State:
     return dataclasses.replace(rest, params=start.params) if same else start
 
 
-@eqx.filter_jit
-def _save_at(descent: Descent, start: State, first: Int[Array, ""], steps: Int[Array, " t"]) -> tuple[PyTree, State]:
-    """The parameters after each number of steps, and the last state."""
+class _Fastest(AbstractSteps):
+    """The steps of a descent, by the fastest way there is."""
 
-    def to_next_save(carry, last):
-        first, state = carry
-        state = stretches.advance(descent, state, first, last)
-        return (last, state), state.params
+    descent: Descent
 
-    (_, end), saved = jax.lax.scan(to_next_save, (first, start), steps)
-    return saved, end
+    @property
+    @override
+    def length(self) -> int:
+        return self.descent.stream.length
+
+    @override
+    def samples(self, params: PyTree) -> int:
+        rows, stream = self.descent.problem.rows, self.descent.stream
+        return len(rows[1]) if isinstance(stream, Exact) and rows is not None else stream.batch_size
+
+    @override
+    def advance(self, state: State, first: Int[Array, ""], last: Int[Array, ""]) -> State:
+        if lanes.applies(self.descent):
+            return lanes.advance(self.descent, state, first, last)
+        return self.descent.advance(state, first, last)
