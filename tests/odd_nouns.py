@@ -194,6 +194,18 @@ NOUNS: Calls = {
             "frozen": of(lambda m: m.bias, "None", *FUNCTIONS[:2]),
         },
     ),
+    "SGDDiffusion": lambda: (
+        tts.SGDDiffusion,
+        {
+            "epsilon": of(0.1, *POSITIVE),
+            "step_size": of(0.1, *POSITIVE),
+            "batch_size": of(2, *COUNTS),
+            "slow": of(lambda m: m.positions, "None", *FUNCTIONS[:2]),
+            "substeps": of(2, *COUNTS),
+            "adjoint": of(diffrax.ForwardMode(), "None"),
+            "frozen": of(lambda m: m.bias, "None", *FUNCTIONS[:2]),
+        },
+    ),
     "TwoTimescaleLimit": lambda: (tts.TwoTimescaleLimit, {"max_events": of(10, *COUNTS)}),
     "ReducedFlow": lambda: (
         tts.ReducedFlow,

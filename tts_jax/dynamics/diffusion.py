@@ -1,5 +1,7 @@
 """SGD as a diffusion."""
 
+from typing import Any
+
 import diffrax
 import equinox as eqx
 import jax
@@ -41,9 +43,9 @@ class SGDDiffusion(AbstractDynamics):
     `diffrax.Euler` (Euler and Maruyama; weak order 1, the highest that Diffrax has for the Itô sense and noise of this
     kind) takes `substeps` steps for each step of SGD. Its weak error is also that of steps of size h, divided by
     `substeps`, so that it is a fraction of what SGD itself differs by; it is stable where `step_size / substeps` times
-    the largest eigenvalue of $M \nabla^2 R$ is below 2. Step p has a `diffrax.VirtualBrownianTree` of its own, made
-    from `jax.random.fold_in(key, p)`: the path depends on the key and the step number alone, and is the same for
-    any `substeps` at the times that they share.
+    the largest eigenvalue of $M \nabla^2 R$ is below 2. The motion within step p is drawn from
+    `jax.random.fold_in(key, p)` by halving (Lévy's construction): it depends on the key and the step number alone, and
+    more `substeps`, a power of 2, follow the same path more closely.
 
     Clocks, save times, `epsilon`, `slow`, `frozen` and `checkpoint` are as of `SGD`: step p has fast time $t = hp$ and
     slow time $\tau = \epsilon h p$, a save time is rounded to the nearest step, and a run that goes on with the same
@@ -94,7 +96,7 @@ class SGDDiffusion(AbstractDynamics):
         self.epsilon, self.slow = checked_speeds(epsilon, slow)
         self.step_size = checks.as_float(checks.positive("step_size", step_size))
         self.batch_size = checks.count("batch_size", batch_size)
-        self.substeps = checks.count("substeps", substeps)
+        self.substeps = checks.power_of_2("substeps", substeps)
         self.frozen = checks.picks_leaves("frozen", frozen)
         self.adjoint = checked_adjoint("SGDDiffusion", adjoint)
 
@@ -139,7 +141,7 @@ class SGDDiffusion(AbstractDynamics):
             risk=risk,
             status=status,
             stats=Stats(
-                "Euler, Brownian tree",
+                "Euler-Maruyama",
                 steps=self.substeps * (clock.steps[-1] - clock.first),
                 rejected=jnp.zeros_like(clock.first),
             ),
@@ -211,11 +213,11 @@ class Diffusion(AbstractSteps):
         assert self.structure.sample_law is not None
         return self.structure.sample_law(self.problem, eqx.combine(params, self.fixed))
 
-    def drift(self, t: Float[Array, ""], params: PyTree, args: None) -> PyTree:
+    def drift(self, t: Any, params: PyTree, args: Any) -> PyTree:
         law = self.law(params)
         return self.descent(params, law, law.weights)
 
-    def noise(self, t: Float[Array, ""], params: PyTree, args: None) -> lx.AbstractLinearOperator:
+    def noise(self, t: Any, params: PyTree, args: Any) -> lx.AbstractLinearOperator:
         """Of a Brownian motion for each sample of the law."""
         law = self.law(params)
         positive = law.weights > 0
@@ -252,8 +254,11 @@ class Diffusion(AbstractSteps):
 
 
 def increments(key: Key[Array, ""], count: int, shape: tuple[int, ...]) -> Float[Array, "count ..."]:
-    """Of Brownian motions over a `count`-th of the time from 0 to 1: Lévy's construction, which halves the time over
-    and over, so that a larger power of 2 refines the same path."""
+    """Of Brownian motions over each `count`-th of the time from 0 to 1; a larger power of 2 refines the same path.
+
+    Diffrax has them by `VirtualBrownianTree`, which may be asked at any time, and for that draws each of them from
+    anew: some ten times as many numbers, which would take most of the time of a step.
+    """
     found = jax.random.normal(key, (1, *shape), float)
     for level in range(count.bit_length() - 1):
         bridges = jax.random.normal(jax.random.fold_in(key, level), found.shape, float) / 2 ** (1 + level / 2)
