@@ -192,6 +192,7 @@ NOUNS: Calls = {
             "adjoint": of(diffrax.ForwardMode(), "None"),
             "reshuffle": of(True, *TRUTHS),
             "frozen": of(lambda m: m.bias, "None", *FUNCTIONS[:2]),
+            "svag": of(1),
         },
     ),
     "SGDDiffusion": lambda: (

@@ -90,6 +90,7 @@ class Descent(eqx.Module):
 
     epsilons: tuple[Float[Array, ""], ...]
     step_size: Float[Array, ""]
+    svag: int = eqx.field(static=True)
     given_optimizer: MadeFrom[Optimizer | None] = eqx.field(static=True)
     adjoint: Adjoint
     problem: AbstractProblem
@@ -111,11 +112,30 @@ class Descent(eqx.Module):
     def start(self, params: PyTree) -> State:
         return State.start(params, self.optimizer.init(params))
 
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """Of the parts of a batch: with them the covariance of a gradient is `svag` times that of one part."""
+        if self.svag == 1:
+            return (1.0,)
+        spread = (2 * self.svag - 1) ** 0.5
+        return (1 + spread) / 2, (1 - spread) / 2
+
+    def factors(self, samples: int) -> tuple[float, ...]:
+        """Of the squared errors of the samples of a batch, twice: as `SampleGradient` takes them."""
+        size = samples // len(self.coefficients)
+        return tuple(2 * coefficient / size for coefficient in self.coefficients for _ in range(size))
+
+    def loss(self, params: PyTree, batch: PyTree) -> Float[Array, ""]:
+        model = eqx.combine(params, self.fixed)
+        x, y = (jnp.split(part, len(self.coefficients)) for part in batch)
+        parts = [c * self.problem.loss(model, *part) for c, *part in zip(self.coefficients, x, y, strict=True)]
+        return sum(parts[1:], start=parts[0])
+
     def step(self, state: State, batch: PyTree) -> State:
         if batch is None:
             gradient = risk_gradient(self.problem, self.structure, state.params, self.fixed)
         else:
-            gradient = jax.grad(lambda params: self.problem.loss(eqx.combine(params, self.fixed), *batch))(state.params)
+            gradient = jax.grad(self.loss)(state.params, batch)
         return state.moved(*self.optimizer.update(gradient, state.optimizer, state.params))
 
     def advance(self, state: State, first: Int[Array, ""], last: Int[Array, ""]) -> State:

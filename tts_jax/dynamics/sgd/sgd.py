@@ -43,6 +43,16 @@ class SGD(AbstractDynamics):
     tree of the model's structure. `optax.MultiSteps` moves once in several steps. Those that need more than gradients
     and parameters, such as `optax.lbfgs`, are refused.
 
+    `svag=l` (stochastic variance amplified gradient) takes l steps of size h/l for one step of SGD, each with two
+    independent batches and the gradient
+
+    $$\tfrac12 (1 + \sqrt{2l - 1})\,\nabla \ell_1 + \tfrac12 (1 - \sqrt{2l - 1})\,\nabla \ell_2 ,$$
+
+    which has the same mean and l times the covariance: l = 1 is SGD, and its limit for large l is `SGDDiffusion`, so
+    that SGD is as well described by that as it agrees with l = 2, 4, 8, ... Clocks and save times are those of SGD;
+    `stats.steps` and the stream count l to a step, and a row of `samples` holds both batches. It is for plain steps
+    with samples drawn anew: `optimizer`, `reshuffle` and `batch_size=None` are refused.
+
     `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
     With several slow groups `epsilon` and `slow` are tuples of one length: the leaves of group i move `epsilon[i]`
     times as fast as the rest, and slow time is `min(epsilon) t`, as in `(0.1, 1e-3), slow=(lambda m: m.layers[1],
@@ -69,9 +79,10 @@ class SGD(AbstractDynamics):
 
     Raises `ValueError` for an `epsilon` or `step_size` that is not positive or does not fit `slow`, for what is no
     optimiser of Optax or needs the value of the loss, and in `simulate` where neither `key` nor `samples` is given,
-    `samples` has fewer rows than steps, or `reshuffle` has no rows to draw.
+    `samples` has fewer rows than steps, or `reshuffle` has no rows to draw; and for a `svag` above 1 beside what it is
+    not for.
 
-    Source: Marion and Berthier (2023), arXiv 2304.09576.
+    Source: Marion and Berthier (2023), arXiv 2304.09576; Li, Malladi and Arora (2021), arXiv 2102.12470, for SVAG.
     """
 
     side_by_side = True
@@ -86,6 +97,7 @@ class SGD(AbstractDynamics):
     adjoint: Adjoint
     reshuffle: bool = eqx.field(static=True)
     frozen: Pick | None = eqx.field(static=True)
+    svag: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -97,6 +109,7 @@ class SGD(AbstractDynamics):
         adjoint: diffrax.AbstractAdjoint | None = None,
         reshuffle: bool = False,
         frozen: Pick | None = None,
+        svag: int = 1,
     ):
         self.epsilon, self.slow = checked_speeds(epsilon, slow)
         self.step_size = checks.as_float(checks.positive("step_size", step_size))
@@ -105,6 +118,13 @@ class SGD(AbstractDynamics):
         self.optimizer = None if optimizer is None else checked(optimizer, 1 + len(ratios_of(self.epsilon)))
         self.reshuffle = checks.truth("reshuffle", reshuffle)
         self.adjoint = checked_adjoint("SGD", adjoint)
+        self.svag = checks.count("svag", svag)
+        unfit = {"optimizer": optimizer is not None, "reshuffle=True": reshuffle, "batch_size=None": batch_size is None}
+        if self.svag > 1 and any(unfit.values()):
+            given = next(name for name, is_given in unfit.items() if is_given)
+            raise ValueError(
+                f"svag takes plain steps with two independent batches, got svag={self.svag} and {given}: leave one out"
+            )
 
     @property
     @override
@@ -113,30 +133,33 @@ class SGD(AbstractDynamics):
 
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int:
-        return count(self.epsilon, self.step_size, slow_times)
+        return count(self.epsilon, self.step_size, slow_times, self.svag)
 
     @override
     def run(self, task: Task) -> Trajectory:
         groups = Groups.of(task.model, self.slow, self.frozen)
-        clock = Clock.of(self.epsilon, self.step_size, task)
+        clock = Clock.of(self.epsilon, self.step_size, task, self.svag)
+        first, steps = self.svag * clock.first, self.svag * clock.steps
         descent = Descent(
             epsilons=ratios_of(self.epsilon),
-            step_size=self.step_size,
+            step_size=self.step_size / self.svag,
+            svag=self.svag,
             given_optimizer=MadeFrom(self.optimizer),
             adjoint=self.adjoint,
             problem=task.problem,
             structure=groups.knows(task.problem.structure(task.model)),
-            stream=self._stream(task, clock.steps),
+            stream=self._stream(task, steps),
             fixed=groups.fixed,
             labels=groups.labels,
         )
         if self.optimizer is not None:
             refuse_what_needs_more(descent.optimizer, groups.moving)
         start = _with_rest(descent.start(groups.moving), task.begin.end)
-        saved, end = stretches.run(_Fastest(descent), start, clock.first, clock.steps, task)
+        saved, end = stretches.run(_Fastest(descent), start, first, steps, task)
         stacked = groups.over_time(saved)
         status = jnp.where(is_finite(end.params), Status.SUCCESSFUL, Status.DIVERGED)
         risk, status = risk_and_status(task.problem, task.model, stacked, status)
+        name = "SGD" if self.svag == 1 else "SVAG"
         one_launch = lanes.applies(descent) and kernel.applies(descent, start)
         return Trajectory(
             slow_time=task.slow_times,
@@ -146,9 +169,9 @@ class SGD(AbstractDynamics):
             risk=risk,
             status=status,
             stats=Stats(
-                "SGD, one launch for many steps" if one_launch else "SGD",
-                steps=clock.steps[-1] - clock.first,
-                rejected=jnp.zeros_like(clock.first),
+                f"{name}, one launch for many steps" if one_launch else name,
+                steps=steps[-1] - first,
+                rejected=jnp.zeros_like(first),
             ),
             end=dataclasses.replace(end, params=None),
         )
@@ -158,12 +181,13 @@ class SGD(AbstractDynamics):
             raise ValueError("reshuffle=True draws rows: leave it out, or leave out samples and batch_size=None")
         if self.batch_size is None:
             return Exact()
+        batch_size = self.batch_size if self.svag == 1 else 2 * self.batch_size
         if task.samples is not None:
-            return Replay.of(task.samples, self.batch_size, checks.concrete(steps))
+            return Replay.of(task.samples, batch_size, checks.concrete(steps))
         assert task.key is not None, "`simulate` has refused that"
         if self.reshuffle:
-            return Epochs.of(task.problem, task.key, self.batch_size, checks.concrete(steps))
-        return Fresh(problem=task.problem, key=task.key, batch_size=self.batch_size)
+            return Epochs.of(task.problem, task.key, batch_size, checks.concrete(steps))
+        return Fresh(problem=task.problem, key=task.key, batch_size=batch_size)
 
 
 def _with_rest(start: State, rest: PyTree) -> State:
