@@ -24,9 +24,6 @@ from .base import Evidence, Finding, Report, Table, Verdict, number
 from .claims import Repeats
 from .staircase import AbstractStaircase
 
-AMPLIFICATIONS = 1, 2, 4, 8, 16
-"""The l of SVAG; 1 is SGD."""
-ARMS = *("SGD" if size == 1 else f"SVAG, l = {size}" for size in AMPLIFICATIONS), "diffusion"
 ALIKE = (0.95, 1.05)
 """Errors whose ratio lies between are the same: to 5 %."""
 
@@ -43,7 +40,7 @@ class Case(NamedTuple):
 
 
 class IsDiffusion(AbstractStaircase):
-    """SGD, SVAG with l = 2, 4, 8 and 16, and `SGDDiffusion` from the same `seeds` starts, each with a stream of its own,
+    """SGD, SVAG with some l, and `SGDDiffusion` from the same `seeds` starts, each with its own stream,
     at some pairs of `epsilon` and `step_size`. SGD is as well described by the diffusion as it agrees with SVAG, whose
     limit that is (Li, Malladi and Arora, 2021). Their errors are averaged over the second half of training. Writes
 
@@ -59,6 +56,8 @@ class IsDiffusion(AbstractStaircase):
     slow_times: tuple[float, ...]
     """The end of training, for each of them."""
     seeds: int
+    amplifications: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """The l of SVAG: 1, which is SGD, and larger ones."""
     substeps: int = 4
     """Of the solver of the diffusion, for each step of SGD."""
     saves: int = 50
@@ -68,10 +67,12 @@ class IsDiffusion(AbstractStaircase):
         sizes = [len(values) for values in (self.epsilons, self.step_sizes, self.slow_times)]
         if len(set(sizes)) > 1 or not sizes[0]:
             raise ValueError(f"epsilons, step_sizes and slow_times must be as many, got {sizes}: give each pair an end")
+        if self.amplifications[:1] != (1,) or list(self.amplifications) != sorted({*self.amplifications}):
+            raise ValueError(f"amplifications must increase from 1, got {self.amplifications}: pass e.g. (1, 4, 16)")
         for case in self.cases:
             for name, value in zip(("epsilons", "step_sizes", "slow_times"), case, strict=True):
                 checks.positive(name, value)
-            self.check_steps(case.slow_time, case.epsilon, case.step_size / AMPLIFICATIONS[-1])
+            self.check_steps(case.slow_time, case.epsilon, case.step_size / self.amplifications[-1])
         checks.power_of_2("substeps", self.substeps)
         checks.count("saves", self.saves)
         checks.count("neurons", self.neurons)
@@ -94,6 +95,11 @@ class IsDiffusion(AbstractStaircase):
             "η": number(self.eta),
         }
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """What is compared, by name."""
+        return *("SGD" if size == 1 else f"SVAG, l = {size}" for size in self.amplifications), "diffusion"
+
     def steps(self, case: Case) -> int:
         return round(case.slow_time / (case.epsilon * case.step_size))
 
@@ -101,9 +107,9 @@ class IsDiffusion(AbstractStaircase):
         """In slow time, after the start."""
         return case.slow_time * np.arange(1, self.saves + 1) / self.saves
 
-    def arms(self, case: Case) -> tuple[AbstractDynamics, ...]:
-        """In the order of `ARMS`."""
-        svag = (SGD(case.epsilon, case.step_size, svag=size) for size in AMPLIFICATIONS)
+    def dynamics(self, case: Case) -> tuple[AbstractDynamics, ...]:
+        """Of each arm."""
+        svag = (SGD(case.epsilon, case.step_size, svag=size) for size in self.amplifications)
         return *svag, SGDDiffusion(case.epsilon, case.step_size, substeps=self.substeps)
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
@@ -113,9 +119,7 @@ class IsDiffusion(AbstractStaircase):
         errors, status = self._errors(report)
         report("drawing", 0, 0)
         ratios = self.ratios(errors)
-        save(
-            comparison(self.cases, [self.times(case) for case in self.cases], errors, ratios), folder / "diffusion.png"
-        )
+        save(comparison(self, errors, ratios), folder / "diffusion.png")
         self._save(errors, status, folder)
         return Evidence(
             figures=("diffusion.png",),
@@ -127,14 +131,14 @@ class IsDiffusion(AbstractStaircase):
 
     def _errors(self, report: Report) -> tuple[Float[np.ndarray, "case arm seed t"], Int[np.ndarray, "case arm seed"]]:
         """On all cores, those that take longest first; NaN for a run that failed."""
-        shape = (len(self.cases), len(ARMS), self.seeds)
+        shape = (len(self.cases), len(self.arms), self.seeds)
         errors, status = np.full((*shape, self.saves), np.nan), np.zeros(shape, int)
         jobs = []
         for k, case in enumerate(self.cases):
-            *svag, diffusion = self.arms(case)
+            *svag, diffusion = self.dynamics(case)
             jobs += [(k, len(svag), slice(seed, seed + 1), diffusion) for seed in range(self.seeds)]
             jobs += [(k, arm, slice(0, self.seeds), dynamics) for arm, dynamics in enumerate(svag)]
-        done, total = 0, len(self.cases) * len(ARMS) * self.seeds
+        done, total = 0, len(self.cases) * len(self.arms) * self.seeds
         report("runs", 0, 0)
         with workers(os.cpu_count() or 1) as pool:
             running = {pool.submit(self._run, *job): job for job in jobs}
@@ -175,7 +179,7 @@ class IsDiffusion(AbstractStaircase):
         )
         last = [of_case[-1] for of_case in ratios]
         of_svag = Finding(
-            f"everywhere SVAG with l = {AMPLIFICATIONS[-1]} has the error of the diffusion, to 5 %",
+            f"everywhere SVAG with l = {self.amplifications[-1]} has the error of the diffusion, to 5 %",
             f"{said} "
             + "; ".join(f"{r.said(*ALIKE)} at {case.label}" for r, case in zip(last, self.cases, strict=True)),
             Verdict.all_of(*(ratio.between(*ALIKE) for ratio in last)),
@@ -190,9 +194,9 @@ class IsDiffusion(AbstractStaircase):
     ) -> Table:
         rows, averages = [], self.averages(errors)
         for k, case in enumerate(self.cases):
-            for arm, name in enumerate(ARMS):
+            for arm, name in enumerate(self.arms):
                 quartiles = map(number, np.nanpercentile(averages[k, arm], [25, 50, 75]).tolist())
-                ratio = "" if arm == len(AMPLIFICATIONS) else number(ratios[k][arm].median)
+                ratio = "" if arm == len(self.amplifications) else number(ratios[k][arm].median)
                 failed = number(int(np.sum(status[k, arm] != Status.SUCCESSFUL)))
                 rows.append((case.label, name, *quartiles, ratio, failed))
         heading = "", "", "quartile", "median error", "quartile", "median ratio to the diffusion", "failed"
@@ -210,7 +214,7 @@ class IsDiffusion(AbstractStaircase):
                 "slow_time": (("case", "save"), np.stack([self.times(case) for case in self.cases])),
                 **{name: ("case", list(values)) for name, values in per_case.items()},
             },
-            coords={"arm": list(ARMS), "seed": np.arange(self.seed, self.seed + self.seeds)},
+            coords={"arm": list(self.arms), "seed": np.arange(self.seed, self.seed + self.seeds)},
         ).to_netcdf(folder / "errors.nc", engine="scipy")
 
 
