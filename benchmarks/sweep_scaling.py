@@ -1,135 +1,313 @@
-"""Time per run of `sweep` against the number of runs, on one and on two devices of this machine's processor.
+"""How sweeps grow: time a run against runs, lanes, cells, devices and processes, beside what people write instead.
 
-python benchmarks/sweep_scaling.py [--quick] [--out FILE]
-python benchmarks/sweep_scaling.py --plot FILE
+    python benchmarks/sweep_scaling.py               # measures, writes results/sweep_scaling.json and draws it
+    python benchmarks/sweep_scaling.py --quick       # few runs, to see whether it works
+    python benchmarks/sweep_scaling.py --plot FILE   # draws a result file again
+
+What is measured and how: README.md beside this file.
 """
 
 import json
+import multiprocessing
 import os
+import resource
 import statistics
-import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import report
 
-RUNS, DEVICES, ROUNDS = (16, 32, 64, 128, 256, 512, 1024), (1, 2), 3
-NEURONS, EPSILON, STEP_SIZE, SLOW_TIME = 20, 0.1, 1e-4, 0.5
+RUNS = (64, 256, 1024, 4096, 16384)
+LANES = (32, 64, 256, 1024, 4096)
+CELLS = (1, 8, 64, 512)
+DEVICES = (1, 2)
+PROCESSES = (1, 2, 4)
+STORED = (10_000, 100_000)
+NEURONS, EPSILONS, SLOW_TIME, ETA = (8, 12, 16, 20), (1.0, 0.1, 1e-2, 1e-3, 2e-5), 0.3, 4e-3
+SGD_EPSILON, STEP_SIZE, SGD_TIME = (1.0, 0.5, 0.2, 0.1, 0.05), 1e-4, 0.1
 JUMPS, VALUES = (0.2, 0.35, 0.5, 0.65, 0.8), (1.0, 5.0, 1.0, 3.0, 1.0, 5.0)
+TARGET_ERROR, TOLERANCES, SAMPLE = 1e-6, (1e-6, 1e-7, 1e-8, 1e-9), 4
+FLOW, SGD, POOL, NUMBA = "flow", "SGD", "pool of LSODA", "Numba"
 
 
-def measure_here(devices: int, runs: tuple[int, ...]) -> list[dict]:
-    """In this process, which must have so many devices. Every program is compiled before it is timed."""
+def library():
     import jax
 
     import tts_jax as tts
 
     jax.config.update("jax_enable_x64", True)
-    assert len(jax.devices()) == devices
-    arms = {"flow": tts.GradientFlow(EPSILON, rtol=1e-6, atol=1e-6), "SGD": tts.SGD(EPSILON, STEP_SIZE)}
-    problem = tts.Regression(tts.PiecewiseConstant(JUMPS, VALUES), noise=1.0)
-    cells = []
-    for arm, dynamics in arms.items():
-        compile_seconds = compile_once()
-
-        def once(count: int, dynamics=dynamics) -> float:
-            begin = time.perf_counter()
-            tts.sweep(dynamics, problem, [SLOW_TIME], seeds=count, neurons=NEURONS, progress=False)
-            return time.perf_counter() - begin
-
-        for count in runs:
-            once(count)
-            rounds = [1e3 * once(count) / count for _ in range(ROUNDS)]
-            cells.append(
-                {
-                    "dynamics": arm,
-                    "devices": devices,
-                    "runs": count,
-                    "milliseconds_per_run": statistics.median(rounds),
-                    "rounds": rounds,
-                    "compile_seconds": max(compile_seconds),
-                }
-            )
-    return cells
+    return jax, tts
 
 
-def compile_once() -> list[float]:
-    """Lets the sweeps that follow share the programs of equal shapes; the list gets the seconds of each compilation."""
+def problem(tts):
+    return tts.Regression(tts.PiecewiseConstant(JUMPS, VALUES), noise=1.0)
+
+
+def swept(arm, runs, tolerance=1e-6, **options):
+    """A sweep of so many runs over five ratios and four sizes; all programs are compiled before."""
+    _, tts = library()
+    flow = arm == FLOW
+    dynamics = tts.GradientFlow(1.0, rtol=tolerance, atol=tolerance) if flow else tts.SGD(1.0, STEP_SIZE)
+    axes = dict(epsilon=EPSILONS if flow else SGD_EPSILON, neurons=NEURONS, eta=ETA) | options.pop("axes", {})
+    cells = np.prod([len(values) for values in axes.values() if not isinstance(values, float | int)], dtype=int)
+    seeds = max(1, round(runs / cells))
+    end = SLOW_TIME if flow else SGD_TIME
+    return tts.sweep(dynamics, problem(tts), [end], seeds=seeds, progress=False, **axes, **options)
+
+
+def timed(sweep):
+    begin = time.perf_counter()
+    found = sweep()
+    return found.status.size, time.perf_counter() - begin
+
+
+def compiled_once():
+    """Lets sweeps that follow share the programs of equal shapes, so that what is timed is the runs."""
+    jax, _ = library()
     import equinox as eqx
-    import jax
 
-    from tts_jax.sweeps.launch import Launch, run_chunks
+    from tts_jax.sweeps.launch import Program
 
-    programs, seconds = {}, []
+    programs, compile_now = {}, Program.compile
 
-    def compiled(launch, starts, slow_times):
-        arguments = *launch.arguments(starts), slow_times
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(eqx.filter(arguments, eqx.is_array)))
-        if shapes not in programs:
-            begin = time.perf_counter()
-            programs[shapes] = run_chunks.lower(*arguments).compile()
-            seconds.append(time.perf_counter() - begin)
-        return programs[shapes]
+    def compile(self, launch, starts):
+        arguments = self.arguments(launch, starts)
+        leaves, structure = jax.tree.flatten(eqx.filter(arguments[2:], eqx.is_array_like))
+        name = launch.width, str(arguments[1]), structure, *(np.shape(leaf) for leaf in leaves)
+        if name not in programs:
+            programs[name] = compile_now(self, launch, starts)
+        return programs[name]
 
-    Launch.compile = compiled
-    return seconds
+    Program.compile = compile
 
 
-def measure(quick: bool) -> dict:
-    """Each number of devices in a fresh process."""
-    runs = RUNS[::3] if quick else RUNS
-    results = {
-        "quick": quick,
-        "neurons": NEURONS,
-        "epsilon": EPSILON,
-        "step_size": STEP_SIZE,
-        "slow_time": SLOW_TIME,
-        **report.header(),
-        "cells": [],
+def peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_runs(arm, runs, repeats, options):
+    """Seconds a run, on all cores; the first time compiles."""
+    compiled_once()
+    timed(lambda: swept(arm, runs, **options))
+    times = [seconds / count for count, seconds in (timed(lambda: swept(arm, runs, **options)) for _ in range(repeats))]
+    return dict(
+        arm=arm,
+        runs=runs,
+        seconds_per_run=statistics.median(times),
+        peak_memory_mib=peak_memory(),
+        **{name: value for name, value in options.items() if name in ("lanes",)},
+    )
+
+
+def measure_store(runs):
+    """Of short runs: seconds a run, memory, and how long a finished sweep takes to be found so."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder, "runs.zarr")
+
+        def sweep():
+            return swept(SGD, runs, axes=dict(epsilon=[1.0, 0.5], neurons=[8]), store=store)
+
+        count, seconds = timed(sweep)
+        peak = peak_memory()
+        _, again = timed(sweep)
+    return dict(runs=count, seconds_per_run=seconds / count, peak_memory_mib=peak, seconds_to_resume=again)
+
+
+def starts(count):
+    """(epsilon, number of neurons, seed) of so many runs of the sweep of flows, and their states."""
+    jax, tts = library()
+    seeds = max(1, round(count / len(EPSILONS) / len(NEURONS)))
+    found = []
+    for neurons in NEURONS:
+        drawn = jax.vmap(
+            lambda key, neurons=neurons: tts.ShallowNetwork.init(key, neurons, tts.SmoothStep(ETA)).vectors
+        )
+        outer, inner = drawn(jax.vmap(jax.random.key)(np.arange(seeds, dtype=np.uint32)))
+        states = np.concatenate([outer, inner], axis=1)
+        found += [(epsilon, state) for epsilon in EPSILONS for state in states]
+    return found
+
+
+def with_lsoda(task):
+    import numba_flow
+    from scipy.integrate import odeint
+
+    epsilon, state, tolerance = task
+    parameters = numba_flow.parameters(epsilon, ETA, np.array(JUMPS), np.array(VALUES))
+    limits = dict(rtol=tolerance, atol=tolerance, mxstep=10**6, tfirst=True, col_deriv=True)
+    jacobian = numba_flow.jacobian_transposed
+    return odeint(numba_flow.velocity_scipy, state, [0, SLOW_TIME], (parameters,), Dfun=jacobian, **limits)[-1]
+
+
+def measure_accuracy():
+    """The loosest tolerance of each solver with which nine of ten runs have errors of at most `TARGET_ERROR`."""
+    library()
+    tasks = starts(SAMPLE * len(EPSILONS) * len(NEURONS))
+    want = [with_lsoda((*task, 1e-12)) for task in tasks]
+
+    def errors(found):
+        return np.quantile([np.max(np.abs(a - b)) for a, b in zip(found, want, strict=True)], 0.9)
+
+    def ours(tolerance):
+        runs = swept(FLOW, len(tasks), tolerance, weights=True)
+        for m, epsilon in ((m, epsilon) for m in NEURONS for epsilon in EPSILONS):
+            for seed in range(SAMPLE):
+                run = runs.sel(neurons=m, epsilon=epsilon, seed=seed).isel(slow_time=-1)
+                yield np.concatenate([[run.bias], run.weights[:m], run.positions[:m]])
+
+    solvers = {FLOW: ours, POOL: lambda tolerance: [with_lsoda((*task, tolerance)) for task in tasks]}
+    return {
+        name: next((t for t in TOLERANCES if errors(list(solve(t))) <= TARGET_ERROR), TOLERANCES[-1])
+        for name, solve in solvers.items()
     }
+
+
+def measure_flows(runs, tolerances, repeats):
+    """Against a pool of two processes that is warm, in turns."""
+    compiled_once()
+    tasks = [(*task, tolerances[POOL]) for task in starts(runs)]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(len(os.sched_getaffinity(0))) as pool:
+        pool.map(with_lsoda, tasks[:8], chunksize=1)
+        timed(lambda: swept(FLOW, runs, tolerances[FLOW]))
+        turns = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            pool.map(with_lsoda, tasks, chunksize=16)
+            theirs = (time.perf_counter() - begin) / len(tasks)
+            count, seconds = timed(lambda: swept(FLOW, runs, tolerances[FLOW]))
+            turns.append({FLOW: seconds / count, POOL: theirs})
+    return dict(runs=runs, tolerances=tolerances) | {
+        name: statistics.median(turn[name] for turn in turns) for name in (FLOW, POOL)
+    }
+
+
+def measure_sgd(runs, repeats):
+    """Against a loop by Numba on all threads, in turns; 20 neurons, one ratio."""
+    import numba_sgd
+
+    compiled_once()
+    m, epsilon, steps = 20, 0.1, round(SGD_TIME / 0.1 / STEP_SIZE)
+    drawn = np.random.default_rng(0).uniform(size=(runs, m))
+    state = np.zeros((runs, m)), drawn, np.zeros(runs)
+    settings = steps, epsilon, STEP_SIZE, ETA, 1.0, np.array(JUMPS), np.array(VALUES)
+
+    def theirs():
+        numba_sgd.all_threads(np.arange(runs), *settings, *(part.copy() for part in state))
+
+    def ours():
+        return swept(SGD, runs, axes=dict(epsilon=[epsilon], neurons=[m]))
+
+    theirs(), ours()
+    turns = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        theirs()
+        turns.append({NUMBA: (time.perf_counter() - begin) / runs, SGD: timed(ours)[1] / runs})
+    return dict(runs=runs, steps=steps) | {
+        name: statistics.median(turn[name] for turn in turns) for name in (SGD, NUMBA)
+    }
+
+
+def measure_processes(processes, runs, repeats):
+    """By a local cluster of so many processes of one thread, beside one process with its threads."""
+    from distributed import Client, LocalCluster
+
+    library()
+    options = dict(n_workers=processes, threads_per_worker=1, dashboard_address=None)
+    with tempfile.TemporaryDirectory() as folder, LocalCluster(**options) as cluster, Client(cluster) as client:
+
+        def sweep(name, **where):
+            return timed(lambda: swept(SGD, runs, store=Path(folder, f"{name}.zarr"), **where))
+
+        sweep("warm", client=client), sweep("warm here")
+        turns = []
+        for k in range(repeats):
+            count, there = sweep(f"there {k}", client=client)
+            turns.append((there / count, sweep(f"here {k}")[1] / count))
+    there, here = map(statistics.median, zip(*turns, strict=True))
+    return dict(processes=processes, runs=runs, seconds_per_run=there, one_process=here)
+
+
+def measure(quick):
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    found = dict(header=report.header("numba", "scipy", "distributed"))
+    cores, repeats = os.sched_getaffinity(0), 1 if quick else 3
+
+    def each(part, *cases):
+        for case in cases:
+            one = report.in_fresh_process(part, cores, *case)
+            print(json.dumps(one), flush=True)
+            yield one
+
+    runs = RUNS[:2] if quick else RUNS
+    some = 256 if quick else 4096
+    tolerances = report.in_fresh_process(measure_accuracy, cores)
+    print(tolerances, flush=True)
+    found["flows"] = [*each(measure_flows, (400 if quick else 20_000, tolerances, repeats))]
+    found["sgd"] = [*each(measure_sgd, *((count, repeats) for count in runs))]
+    found["runs"] = []
     for devices in DEVICES:
-        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-        command = [sys.executable, __file__, "--here", str(devices), *map(str, runs)]
-        done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, check=True)
-        for cell in json.loads(done.stdout):
-            results["cells"].append(cell)
-            print(_line(cell), flush=True)
-    return results
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+        cases = [(arm, count, repeats, {}) for arm in (FLOW, SGD) for count in runs]
+        found["runs"] += [one | dict(devices=devices) for one in each(measure_runs, *cases)]
+    os.environ["XLA_FLAGS"] = ""
+    lanes = LANES[:2] if quick else LANES
+    found["lanes"] = [
+        *each(measure_runs, *((arm, some, repeats, dict(lanes=count)) for arm in (FLOW, SGD) for count in lanes))
+    ]
+    over = [dict(epsilon=np.geomspace(1e-3, 1.0, count).tolist(), neurons=[20]) for count in CELLS[: 2 if quick else 4]]
+    found["cells"] = [
+        one | dict(cells=len(axes["epsilon"]))
+        for axes in over
+        for one in each(measure_runs, (FLOW, min(some, 512), repeats, dict(axes=axes)))
+    ]
+    found["store"] = [*each(measure_store, *((count,) for count in ((100, 200) if quick else STORED)))]
+    found["processes"] = [*each(measure_processes, *((count, some, repeats) for count in PROCESSES))]
+    return found
 
 
-def _line(cell: dict) -> str:
-    where = f"{cell['dynamics']:4}, {cell['devices']} devices, {cell['runs']:4} runs"
-    return f"{where}: {cell['milliseconds_per_run']:.3g} ms a run, compiled in {cell['compile_seconds']:.2g} s"
-
-
-def plot(path: Path) -> None:
+def plot(path: Path):
     import matplotlib.pyplot as plt
 
-    cells = json.loads(path.read_text())["cells"]
-    figure, axis = plt.subplots(figsize=(6, 3.8), layout="constrained")
-    for arm, colour in (("flow", report.BLUE), ("SGD", report.ORANGE)):
+    results = json.loads(path.read_text())
+    figure, panels = plt.subplots(1, 4, figsize=(16, 4.2), layout="constrained")
+    by_runs, by_lanes, by_cells, by_process = panels
+    for arm, colour in ((FLOW, report.BLUE), (SGD, report.ORANGE)):
         for devices, style in zip(DEVICES, ("-", "--"), strict=True):
-            curve = [cell for cell in cells if (cell["dynamics"], cell["devices"]) == (arm, devices)]
+            rows = [row for row in results["runs"] if (row["arm"], row["devices"]) == (arm, devices)]
             label = f"{arm}, {devices} device{'s' * (devices > 1)}"
-            times = [cell["milliseconds_per_run"] for cell in curve]
-            axis.loglog([cell["runs"] for cell in curve], times, style, color=colour, marker="o", ms=3, label=label)
-    axis.set_xlabel("runs in the sweep")
-    axis.set_ylabel("milliseconds per run, compilation apart")
-    axis.set_title("one device has a thread on each core; of two, each has its own", fontsize=9)
-    axis.set_xticks(RUNS, map(str, RUNS), minor=False)
-    times = [cell["milliseconds_per_run"] for cell in cells]
-    ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20) if min(times) / 2 < tick < max(times) * 2]
-    axis.set_yticks(ticks, map(str, ticks), minor=False)
-    axis.minorticks_off()
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+            _line(by_runs, rows, "runs", style, colour, label)
+        _line(by_lanes, [row for row in results["lanes"] if row["arm"] == arm], "lanes", "-", colour, arm)
+    (flows,) = results["flows"]
+    label = f"{POOL}, {flows['runs']:,} runs"
+    by_runs.loglog(flows["runs"], 1e3 * flows[POOL], "s", color=report.GREY, label=label)
+    by_runs.loglog(flows["runs"], 1e3 * flows[FLOW], "s", color=report.BLUE, label="the same by sweep")
+    x, y = [row["runs"] for row in results["sgd"]], [1e3 * row[NUMBA] for row in results["sgd"]]
+    by_runs.loglog(x, y, ":", color=report.GREY, marker="o", ms=3, label="SGD by Numba, 20 neurons, 10,000 steps")
+    _line(by_cells, results["cells"], "cells", "-", report.BLUE, FLOW)
+    rows = results["processes"]
+    _line(by_process, rows, "processes", "-", report.ORANGE, "SGD, processes of Dask")
+    here = [1e3 * row["one_process"] for row in rows]
+    by_process.loglog(
+        [row["processes"] for row in rows], here, ":", color=report.GREY, label="one process, two threads"
+    )
+    titles = "runs in the sweep", "lanes, 4,096 runs", "cells, 512 runs", "processes, 4,096 runs"
+    for axis, title in zip(panels, titles, strict=True):
+        axis.set(xlabel=title, ylabel="milliseconds a run, compilation apart")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    by_process.set_xticks(PROCESSES, map(str, PROCESSES), minor=False)
+    by_process.minorticks_off()
     figure.savefig(path.with_suffix(".png"), dpi=150)
 
 
+def _line(axis, rows, x, style, colour, label):
+    times = [1e3 * row["seconds_per_run"] for row in rows]
+    axis.loglog([row[x] for row in rows], times, style, color=colour, marker="o", ms=3, label=label)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--here"]:
-        devices, *runs = map(int, sys.argv[2:])
-        print(json.dumps(measure_here(devices, tuple(runs))))
-    else:
-        report.main(__file__, __doc__.splitlines()[0], "few numbers of runs", measure, plot)
+    report.main(__file__, __doc__ or "", "few runs, to see whether it works", measure, plot)

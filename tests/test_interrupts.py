@@ -64,7 +64,7 @@ CASES = {
 }
 
 
-def started(script, *arguments):
+def started(script, *arguments, **environment):
     """Listening to the signal also where the tests run in the background of a shell, which ignores it."""
     listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     cache = {"JAX_COMPILATION_CACHE_DIR": str(jax.config.values["jax_compilation_cache_dir"])}
@@ -73,7 +73,7 @@ def started(script, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | cache,
+        env=os.environ | cache | environment,
     )
 
 
@@ -97,6 +97,41 @@ def test_ctrl_c_ends_a_run(case):
     process = started(SCRIPT.format(**({"setup": "", "neurons": 20} | case)))
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     interrupted(process, after=4.0)
+
+
+@pytest.mark.parametrize("said", ["traced", "Finished jaxpr to MLIR module conversion jit(_stretch)"])
+def test_ctrl_c_ends_a_run_that_is_being_compiled(said):
+    """For a minute: thousands of products of matrices and their derivatives, optimised. Garbage is collected all the
+    time while they are traced, which JAX listens to; an interruption of what listens is lost."""
+    process = started(
+        """
+        import gc, sys
+        import jax
+        import equinox as eqx, jax.numpy as jnp
+        import tts_jax as tts
+
+        class Deep(eqx.Module):
+            weights: jax.Array
+
+            def __call__(self, x):
+                if sys.argv[1] == "traced":
+                    print("traced", file=sys.stderr, flush=True)
+                    gc.set_threshold(1)
+                y = self.weights * x
+                for _ in range(3000):
+                    y = jnp.sin(y @ y)
+                return jnp.sum(y)
+
+        sgd = tts.SGD(1.0, 1e-3, slow=lambda model: model.weights)
+        data = tts.Dataset([0.0, 1.0], [0.0, 1.0])
+        jax.config.update("jax_log_compiles", True)
+        tts.simulate(sgd, Deep(jnp.eye(3)), data, [0.0, 1e-3], key=jax.random.key(0))
+        """,
+        said,
+        XLA_FLAGS="",
+    )
+    assert any(said in line for line in process.stderr)
+    interrupted(process)
 
 
 def test_ctrl_c_ends_a_sweep_and_keeps_what_is_done(tmp_path):

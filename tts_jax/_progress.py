@@ -21,8 +21,8 @@ Progress = Callable[[int, int], None]
 
 
 Look = Callable[..., None]
-"""Called as `look(done, total, steps=None, began=0)`: `steps` were taken, where that is another number than what is
-done, and `began` of it was done before."""
+"""Called as `look(done, total, steps=None, began=0, failed=0)`: `steps` were taken, where that is another number than
+what is done, and `began` of it was done before."""
 
 
 def check(progress: Any) -> None:
@@ -41,10 +41,10 @@ def watching(progress: bool | Progress | None, name: str) -> Iterator[Look]:
     elif progress is True:
         with reporting() as report:
             report(name, 0, 0)
-            yield lambda done, total, steps=None, began=0: report(name, done, total, steps, began)
+            yield lambda done, total, *more, **named: report(name, done, total, *more, **named)
     else:
         told: Progress = progress
-        yield lambda done, total, steps=None, began=0: told(done, total)
+        yield lambda done, total, *more, **named: told(done, total)
 
 
 def silent(*report: object, **more: object) -> None:
@@ -77,14 +77,15 @@ class Counter:
     """Counts finished runs, from several threads."""
 
     def __init__(self, look: Look, total: int, done: int):
-        self.look, self.total, self.done, self.began = look, total, done, done
+        self.look, self.total, self.done, self.began, self.failed = look, total, done, done, 0
         self.lock = threading.Lock()
         self.add(0)
 
-    def add(self, runs: int) -> None:
+    def add(self, runs: int, failed: int = 0) -> None:
         with self.lock:
             self.done += runs
-            self.look(self.done, self.total, began=self.began)
+            self.failed += failed
+            self.look(self.done, self.total, began=self.began, failed=self.failed)
 
 
 class Reporter(abc.ABC):
@@ -95,7 +96,9 @@ class Reporter(abc.ABC):
         self.since = 0.0
         self.before = 0
 
-    def __call__(self, phase: str, done: int, total: int, steps: int | None = None, began: int = 0) -> None:
+    def __call__(
+        self, phase: str, done: int, total: int, steps: int | None = None, began: int = 0, failed: int = 0
+    ) -> None:
         """As `Look`, of a phase."""
         if phase != self.phase:
             self.phase, self.since, self.before = phase, time.perf_counter(), done
@@ -105,7 +108,7 @@ class Reporter(abc.ABC):
             seconds = time.perf_counter() - self.since
             left = datetime.timedelta(seconds=round((total - done) * seconds / here))
             pace = f"{here / seconds:.2g}/s" if steps is None else f"{steps:,} steps, {steps / seconds:.2g}/s"
-            self.advance(done, total, f"{pace}, {left} left")
+            self.advance(done, total, f"{pace}, {left} left{f', {failed:,} failed' if failed else ''}")
 
     @abc.abstractmethod
     def begin(self, phase: str) -> None: ...

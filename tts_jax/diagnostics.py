@@ -1,13 +1,13 @@
 """What can be read off a run, or asked of it."""
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from . import _checks as checks
+from ._program import program
 from .dynamics import GradientFlow
 from .dynamics.base import Groups, ratios_of
 from .dynamics.flow.equation import Choice, FlowEquation
@@ -46,7 +46,7 @@ def hit_times(
     return _hit_times(equation, solver, flow.integration, structure.staircase(problem).jumps, end)
 
 
-@eqx.filter_jit
+@program
 def _hit_times(
     equation: FlowEquation,
     solver: Choice | diffrax.AbstractSolver,

@@ -50,8 +50,8 @@ def simulate(
     times a second: with steps of SGD, with thousandths of the slow time of a dynamics that does not know its steps
     beforehand. The numbers count from where this call begins.
 
-    Ctrl-C ends a run after at most about half a second, but for compilation, which JAX lets nobody interrupt; SGD then
-    writes its `checkpoint`. Under `jax.jit` the host cannot look on, and a run ends when it has ended.
+    Ctrl-C ends a run after at most about half a second, while it is compiled too; SGD then writes its `checkpoint`.
+    Under a `jax.jit` of yours the host cannot look on: compilation and run end when they have ended.
 
     `checkpoint` is a file for SGD runs of hours: the state after every 2**20 steps. A process
     that was killed goes on where it was written last when the same call is made again, and ends bit for bit as an

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from . import _checks as checks
+from ._program import program
 from .networks import ShallowNetwork, trainable
 from .problems import AbstractProblem
 
@@ -258,7 +259,7 @@ def over_time(measure: Callable[[PyTree], T], model: PyTree) -> T:
     return jax.vmap(lambda leaves: measure(eqx.combine(leaves, fixed)))(stacked)
 
 
-@eqx.filter_jit
+@program
 def risk_and_status(
     problem: AbstractProblem, start: PyTree, model: PyTree, status: Int[Array, ""]
 ) -> tuple[Float[Array, " t"], Int[Array, ""]]:

@@ -180,10 +180,12 @@ def test_two_sweeps_into_one_store(store):
 
 def _layout():
     from tts_jax.sweeps.grid import Grid, uniform_start
+    from tts_jax.sweeps.kept import Kept
     from tts_jax.sweeps.results import Layout
 
     axes = {"neurons": 2, "epsilon": [1.0, 0.5]}
-    return Layout.of(Grid.of(tts.SGD(1.0, 1e-2), PROBLEM, [0.0, 0.05], 3, uniform_start, axes), 1, False, {})
+    grid = Grid(tts.SGD(1.0, 1e-2), PROBLEM, [0.0, 0.05], 3, uniform_start, axes)
+    return Layout(grid, Kept(None, False, False), {})
 
 
 @pytest.mark.parametrize(

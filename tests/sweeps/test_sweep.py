@@ -14,7 +14,8 @@ import optax
 import pytest
 
 import tts_jax as tts
-from tts_jax.sweeps import grid
+from tts_jax.sweeps import grid, results
+from tts_jax.sweeps.kept import Kept
 
 PROBLEM = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
 TIMES = [0.0, 0.01, 0.02]
@@ -111,7 +112,7 @@ def test_targets_and_noise():
 def test_the_configuration_tells_optimisers_and_starts_apart():
     def configured(momentum, neurons):
         sgd = tts.SGD(1.0, 1e-2, optimizer=optax.sgd(1e-2, momentum))
-        return grid.Grid.of(sgd, PROBLEM, [0.1], 2, lambda key, m, eta: start(key, neurons, eta), {}).configuration()
+        return grid.Grid(sgd, PROBLEM, [0.1], 2, lambda key, eta: start(key, neurons, eta), {}).configuration()
 
     start = grid.uniform_start
     assert configured(0.5, 3) == configured(0.5, 3)
@@ -120,19 +121,21 @@ def test_the_configuration_tells_optimisers_and_starts_apart():
 
 
 def test_chunks_cover_the_grid_once_and_are_bounded():
-    plan = grid.Grid.of([SGD, tts.GradientFlow(1.0)], PROBLEM, TIMES, 70, grid.uniform_start, {"neurons": [3, 70, 8]})
+    arms = [SGD, tts.GradientFlow(1.0)]
+    plan = grid.Grid(arms, PROBLEM, TIMES, 70, grid.uniform_start, {"neurons": [3, 70, 8]})
     runs = np.zeros(plan.shape, int)
-    for chunk in plan.chunks():
+    for chunk in results.Layout(plan, Kept(None, False, False), {}).chunks():
         runs[chunk.where] += 1
-        assert chunk.seeds.stop - chunk.seeds.start <= 16
+        assert chunk.runs <= 32
     assert (runs == 1).all()
-    assert {cell.neurons: cell.size for cell in plan.cells()} == {3: 8, 70: 128, 8: 8}
+    padded = {cell.start["neurons"]: cell.like.positions.shape[0] for cell in plan.cells}
+    assert padded == {3: 8, 70: 128, 8: 8}
 
 
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"width": [1]}, "no axis 'width'"),
+        ({"width": [1]}, "no axis 'width' of SGD, of init or of a Regression: choose of epsilon, step_size, "),
         ({"epsilon": []}, "non-empty"),
         ({"epsilon": [0.1, -1]}, "epsilon must be positive"),
         ({"epsilon": [0.1, 0.1]}, "twice"),
@@ -143,11 +146,14 @@ def test_chunks_cover_the_grid_once_and_are_bounded():
         ({"epsilon": 1e-9, "step_size": 1e-9}, "larger step_size"),
         ({"slow_times": [1.0, 0.5]}, "must not decrease"),
         ({"dynamics": []}, "at least one dynamics"),
-        ({"dynamics": [tts.TwoTimescaleLimit()], "epsilon": [1.0]}, "no dynamics of the sweep has epsilon"),
+        ({"dynamics": [tts.TwoTimescaleLimit()], "epsilon": [1.0]}, "no axis 'epsilon' of TwoTimescaleLimit"),
         ({"dynamics": "flow"}, "at least one dynamics, got str"),
         ({"dynamics": None}, "at least one dynamics, got NoneType"),
         ({"problem": None}, "a sweep needs a problem, got NoneType"),
-        ({"problem": tts.Dataset([[1.0]], [1.0]), "target": [PROBLEM.target]}, "a Dataset has no target"),
+        (
+            {"problem": tts.Dataset([[1.0]], [1.0]), "target": [PROBLEM.target]},
+            "no axis 'target' of SGD, of init or of a Dataset",
+        ),
         ({"target": []}, "a target or a list of them, got none"),
         ({"target": 3}, "a target or a list of them, got int"),
         ({"epsilon": [[0.1]]}, "a number or a non-empty list"),
@@ -171,7 +177,8 @@ DEVICES = """
     jax.config.update("jax_enable_x64", True)
     import tts_jax as tts
     from tts_jax.sweeps import grid
-    from tts_jax.sweeps.launch import mesh_of, run_chunks, stack
+    from tts_jax.sweeps.kept import Kept
+    from tts_jax.sweeps.launch import Launch, Program, places_of, run_lanes
     from tts_jax.sweeps.starts import Starts
     problem = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
     arms = {"SGD": (tts.SGD(0.1, 1e-2), 35), "flow": (tts.GradientFlow(0.1, rtol=1e-6, atol=1e-6), 3)}
@@ -183,11 +190,10 @@ DEVICES = """
     assert (one.status == 0).all()
     for count in (2, 8):
         assert one.drop_attrs().equals(run(jax.devices()[:count]).drop_attrs()), count
-    plan = grid.Grid.of(arm, problem, [0.01, 5.0], seeds, grid.uniform_start, {"neurons": [3, 4]})
-    chunk = Starts(plan).of(plan.chunks()[0], plan.chunk_size)
-    chunks = jax.tree.map(stack, *[chunk] * 8)
-    mesh = mesh_of(arm, jax.devices())
-    text = run_chunks.lower(mesh, chunks, jax.numpy.asarray(plan.slow_times)).compile().compiled.as_text()
+    plan = grid.Grid(arm, problem, [0.01, 5.0], seeds, grid.uniform_start, {"neurons": [3, 4]})
+    program = Program(plan.cells, Kept(None, False, False), plan.slow_times)
+    launch = Launch(plan.chunks(3)[:1], 8, *places_of(arm, jax.devices()))
+    text = run_lanes.lower(*program.arguments(launch, Starts(plan))).compile().compiled.as_text()
     found = re.findall("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", text)
     assert "num_partitions=8" in text and not found, found
     np.savez(sys.argv[2], *(one[name].values for name in sorted(one)))

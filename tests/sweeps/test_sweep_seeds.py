@@ -7,7 +7,8 @@ import pytest
 import reference
 
 import tts_jax as tts
-from tts_jax.sweeps.grid import Grid, piece_counts
+from tts_jax.sweeps.arrivals import piece_counts
+from tts_jax.sweeps.grid import Grid, uniform_start
 
 PROBLEM = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, -1.0]), noise=0.5)
 TIMES, ETA, NEURONS = [0.0, 0.01, 0.02], 0.05, 3
@@ -85,7 +86,7 @@ def test_a_start_on_the_jumps_is_counted_has_arrived_and_has_converged():
 
 
 def plan(dynamics=SGD, seeds=2, **axes):
-    return Grid.of(dynamics, PROBLEM, TIMES, seeds, tts.ShallowNetwork.init, axes)
+    return Grid(dynamics, PROBLEM, TIMES, seeds, uniform_start, axes)
 
 
 def test_dynamics_of_one_kind_are_numbered():
@@ -96,12 +97,13 @@ def test_dynamics_of_one_kind_are_numbered():
 
 def test_steps_that_are_known_beforehand():
     """20 and 200 at the ratios 1e-1 and 1e-2; those of a flow are not known beforehand."""
-    assert plan([SGD, tts.GradientFlow(1.0)], seeds=3, epsilon=[1e-1, 1e-2]).steps() == [20, 200, None, None]
+    cells = plan([SGD, tts.GradientFlow(1.0)], seeds=3, epsilon=[1e-1, 1e-2]).cells
+    assert [cell.steps for cell in cells] == [20, 200, None, None]
 
 
 def test_chunks_end_with_the_seeds():
     grid = plan(seeds=70, epsilon=[1e-1, 1e-2])
-    assert sum(chunk.seeds.stop - chunk.seeds.start for chunk in grid.chunks()) == grid.runs == 140
+    assert sum(chunk.runs for chunk in grid.chunks(32)) == grid.runs == 140
 
 
 def test_seeds_are_those_of_32_bits():
@@ -112,5 +114,5 @@ def test_seeds_are_those_of_32_bits():
 
 @pytest.mark.parametrize(("neurons", "size"), [(8, 8), (9, 12), (64, 64), (65, 128), (128, 128), (129, 192)])
 def test_networks_share_the_program_of_the_next_size(neurons, size):
-    (cell,) = plan(neurons=neurons).cells()
-    assert cell.size == size
+    (cell,) = plan(neurons=neurons).cells
+    assert cell.like.positions.shape == (size, 1)

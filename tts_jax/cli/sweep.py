@@ -19,7 +19,9 @@ from ..problems import Regression
 from ..sweeps import load, sweep
 from ..sweeps.axes import values_of
 from ..sweeps.grid import Grid, uniform_start
-from ..sweeps.results import endings
+from ..sweeps.kept import Kept
+from ..sweeps.keywords import keywords_of
+from ..sweeps.results import Layout, endings
 from ..targets import PiecewiseConstant
 from .console import refuse
 
@@ -167,7 +169,7 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {name.lower(): kinds[name.lower()] for name in names}
     axes: dict[str, Any] = {"noise": plan["noise"]}
     for name in ("epsilon", "neurons", "eta", "step_size"):
-        acts = name in ("neurons", "eta") or any(name in arm.settings for arm in chosen.values())
+        acts = name in ("neurons", "eta") or any(name in keywords_of(arm) for arm in chosen.values())
         values = plan[name] if isinstance(plan[name], list) else [plan[name]]
         values_of(name, values)  # also where it does not act
         if acts:
@@ -185,20 +187,19 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 def _describe(plan: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     axes = {name: arguments[name] for name in ("noise", "epsilon", "neurons", "eta", "step_size") if name in arguments}
-    grid = Grid.of(
-        arguments["dynamics"], arguments["problem"], arguments["slow_times"], arguments["seeds"], uniform_start, axes
-    )
-    grid.check()
+    of_a_sweep = {name: arguments[name] for name in ("dynamics", "problem", "slow_times", "seeds")}
+    grid = Grid(**of_a_sweep, init=uniform_start, axes=axes)
+    layout = Layout(grid, Kept(None, False, False), {})
     table = Table("setting", "values", box=box.SIMPLE)
     for name, value in plan.items():
         table.add_row(name, " ".join(map(str, value)) if isinstance(value, list) else str(value))
-    of_a_run = grid.steps()
+    of_a_run = [cell.steps for cell in grid.cells]
     steps = sum(filter(None, of_a_run)) * len(grid.seeds)
     seconds = of_a_run.count(None) * len(grid.seeds) * SECONDS_OF_A_FLOW + steps / STEPS_OF_SGD_A_SECOND
     shape = " x ".join(f"{size} {dim}" for dim, size in zip(grid.dims, grid.shape, strict=True))
     screen = console()
     screen.print(table)
-    screen.print(f"{grid.runs:,} runs ({shape}) in {len(grid.chunks()):,} chunks; {steps:,} steps of SGD")
+    screen.print(f"{grid.runs:,} runs ({shape}) in {len(layout.chunks()):,} chunks; {steps:,} steps of SGD")
     screen.print(f"expected: about {seconds:,.0f} s of one core, and some seconds to compile each size")
 
 

@@ -1,7 +1,6 @@
 """What every dynamics shares: the interface, and the one place where `epsilon` acts."""
 
 import abc
-import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -65,8 +64,6 @@ class Task(NamedTuple):
 class AbstractDynamics(eqx.Module):
     """How training moves."""
 
-    side_by_side: eqx.AbstractClassVar[bool]
-    """Whether on a CPU runs cost less as lanes of `jax.vmap` than one after the other."""
     shards: eqx.AbstractClassVar[bool]
     """Whether runs can be spread over devices by `jax.shard_map`."""
     resumable: eqx.AbstractClassVar[bool]
@@ -85,10 +82,9 @@ class AbstractDynamics(eqx.Module):
     def run(self, task: Task) -> Trajectory:
         """See `tts_jax.simulate`, which sees to `Trajectory.slow_time`."""
 
-    @property
-    def settings(self) -> frozenset[str]:
-        """The names of what can be set."""
-        return frozenset(field.name for field in dataclasses.fields(self))
+    @abc.abstractmethod
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        """Whether on a CPU runs cost less as lanes of `jax.vmap` than one after the other."""
 
 
 Pick: TypeAlias = Callable[[PyTree], Any]

@@ -70,7 +70,6 @@ class SGDDiffusion(AbstractDynamics):
     Source: Li, Tai and E (2017), arXiv 1511.06251.
     """
 
-    side_by_side = True
     shards = True
     resumable = True
     stochastic = True
@@ -103,6 +102,10 @@ class SGDDiffusion(AbstractDynamics):
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int:
         return count(self.epsilon, self.step_size, slow_times)
+
+    @override
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        return True
 
     @override
     def run(self, task: Task) -> Trajectory:

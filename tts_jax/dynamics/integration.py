@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from .. import _checks as checks
 from .._pace import Reached, in_parts
+from .._program import program
 from .._progress import Look
 from ..solvers import Rodas5P
 from ..trajectory import Stats, Status
@@ -44,6 +45,10 @@ class Integration(eqx.Module):
         self.max_steps = checks.count("max_steps", max_steps)
         chosen = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         self.adjoint = checks.instance("adjoint", chosen, diffrax.AbstractAdjoint, "diffrax.ForwardMode()")
+
+    @property
+    def by_reverse_mode(self) -> bool:
+        return isinstance(self.adjoint, diffrax.RecursiveCheckpointAdjoint)
 
     def tolerances(self, dtype: jnp.dtype, closed_form: bool) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """`rtol` and `atol`; by default tight where the problem knows the model in `closed_form`."""
@@ -218,7 +223,7 @@ def integrate_in_parts(
     return in_parts(go_on, start, 1, slow_times[-1], look)[1]
 
 
-@eqx.filter_jit
+@program
 def _part(
     make: Callable[[], InitialValueProblem],
     slow_times: Float[Array, " t"],

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 from typing_extensions import override
 
 from .. import _checks as checks
 from .._lanes import lanes_last
 from .._platform import alone
+from .._program import program
 from .._progress import Look
 from ..activations import SmoothStep
 from ..exact.forms import NormalEquations
@@ -66,7 +67,6 @@ class ReducedFlow(AbstractDynamics):
     Source: Marion and Berthier (2023), arXiv 2304.09576; Golub and Pereyra (1973) for variable projection.
     """
 
-    side_by_side = False
     shards = False  # Lineax cannot be traced under `jax.shard_map`
     resumable = False
     stochastic = False
@@ -88,6 +88,10 @@ class ReducedFlow(AbstractDynamics):
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
         return None
+
+    @override
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        return problem.structure(model).banded and self.integration.by_reverse_mode
 
     @override
     def run(self, task: Task) -> Trajectory:
@@ -131,10 +135,9 @@ class _Inputs(NamedTuple):
 def _found(inputs: _Inputs, look: Look) -> tuple[str, Solutions]:
     """In words how, and what."""
     flow, _, _, structure, slow_times = inputs
-    banded = structure.staircase is not None and structure.hessian is not None
-    if banded and alone():
+    if structure.banded and alone():
         return BANDED, _fitted_at_saves(inputs, look_on(_runs(inputs), look))
-    if banded and isinstance(flow.integration.adjoint, diffrax.RecursiveCheckpointAdjoint):
+    if structure.banded and flow.integration.by_reverse_mode:
         return BANDED, _side_by_side(inputs)
     method = f"Rodas5P, {'dense' if structure.hessian is None else 'closed-form'} Jacobian"
     if alone():
@@ -177,12 +180,12 @@ def _begin(leaves: _Leaves, has_bias: bool, max_steps: int) -> Runs:
     return runs_of(y0, setting, slow_times, first_step, tolerances, max_steps)
 
 
-@eqx.filter_jit
+@program
 def _runs(inputs: _Inputs) -> Runs:
     return _begin(_leaves(inputs), inputs.has_bias, inputs.flow.integration.max_steps)
 
 
-@eqx.filter_jit
+@program
 def _fitted_at_saves(inputs: _Inputs, found: Solutions) -> Solutions:
     states = _refitted(found.saved[..., None], inputs.has_bias, _leaves(inputs).setting)
     return found._replace(saved=states[..., 0])
@@ -239,7 +242,7 @@ def _of_positions(inputs: _Inputs) -> Solutions:
     return _with_weights(inputs, integrate(_equation(inputs), inputs.slow_times, inputs.flow.integration))
 
 
-@eqx.filter_jit
+@program
 def _with_weights(inputs: _Inputs, solution: Solution) -> Solutions:
     equation = _equation(inputs)
     states = jax.vmap(lambda u: jnp.concatenate(equation.model_at(u, equation.args).vectors))(solution.states)
@@ -259,7 +262,7 @@ def _side_by_side(inputs: _Inputs) -> Solutions:
     return jax.tree.map(lambda leaf: leaf[..., 0], lanes_last(run)(*_leaves(inputs)))
 
 
-@eqx.filter_jit
+@program
 def _trajectory(inputs: _Inputs, how_and_what: tuple[str, Solutions]) -> Trajectory:
     _, model, problem, _, slow_times = inputs
     method, found = how_and_what

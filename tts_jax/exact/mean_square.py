@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._kernel import total
 from .._lanes import lanes_last
 from . import step
 from .local import bandwidth, cumulate
@@ -106,7 +107,8 @@ def _in_order(
     inside = width[None] * ((nodes + 1) / 2)
     reach = bandwidth(u, jnp.max(eta, axis=0))
     residual = level[None] + _windows(jax.lax.stop_gradient(reach), passed, left, inside, a, u, eta)
-    return jnp.sum(width[None] * (parts / 2) * residual**2, axis=(0, 1))
+    # In order: a sum over axes is taken in an order that depends on how many lanes there are.
+    return total(total(width[None] * (parts / 2) * residual**2))
 
 
 @jax.custom_vjp
@@ -114,7 +116,7 @@ def _windows(reach, passed, left, inside, a, u, eta):
     """What the neurons whose windows hold the nodes add to the level: the part of those on the right that has begun,
     less the part of those on the left that is yet to come."""
     return jax.lax.fori_loop(
-        0, reach + 1, lambda k, total: total + _pair(k, passed, left, inside, a, u, eta), jnp.zeros_like(inside)
+        0, reach + 1, lambda k, so_far: so_far + _pair(k, passed, left, inside, a, u, eta), jnp.zeros_like(inside)
     )
 
 
@@ -125,9 +127,9 @@ def _windows_forward(*args):
 def _windows_backward(args, cotangent):
     reach, passed, *rest = args
 
-    def add(k, total):
+    def add(k, so_far):
         _, pull = jax.vjp(functools.partial(_pair, k, passed), *rest)
-        return jax.tree.map(jnp.add, total, pull(cotangent))
+        return jax.tree.map(jnp.add, so_far, pull(cotangent))
 
     return None, None, *jax.lax.fori_loop(0, reach + 1, add, tuple(map(jnp.zeros_like, rest)))
 
@@ -145,10 +147,10 @@ def _pair(
     eta: Float[Array, "m lanes"],
 ) -> Float[Array, "q n lanes"]:
     """Of the k-th neuron on either side of each interval."""
-    total = jnp.zeros_like(inside)
+    found = jnp.zeros_like(inside)
     for index, sign in ((passed + k, 1), (passed - 1 - k, -1)):
         exists = (index >= 0) & (index < len(u))
         a_k, u_k, eta_k = (jnp.take_along_axis(x, jnp.clip(index, 0, len(u) - 1), axis=0) for x in (a, u, eta))
         part = step.value(sign * ((left - u_k)[None] + inside) / eta_k[None])
-        total = total + jnp.where(exists, sign * a_k, 0.0)[None] * part
-    return total
+        found = found + jnp.where(exists, sign * a_k, 0.0)[None] * part
+    return found

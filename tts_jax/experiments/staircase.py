@@ -8,8 +8,8 @@ from jaxtyping import Int
 from .. import _checks as checks
 from ..networks import ShallowNetwork
 from ..problems import Regression
-from ..sweeps.grid import piece_counts, uniform_start
-from ..sweeps.results import floor
+from ..sweeps.arrivals import floor, piece_counts
+from ..sweeps.grid import uniform_start
 from ..targets import PiecewiseConstant
 from .base import AbstractExperiment
 

@@ -58,6 +58,11 @@ class Structure(NamedTuple):
     """What to do where there is no such law."""
 
     @property
+    def banded(self) -> bool:
+        """Whether the flow of the inner layer has local coordinates in one dimension."""
+        return self.staircase is not None and self.hessian is not None
+
+    @property
     def closed_form(self) -> bool:
         """Whether anything is known: then a flow is called exact."""
         return self.gradient is not None or self.normal_equations is not None

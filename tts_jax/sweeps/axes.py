@@ -1,13 +1,21 @@
 """What may be said of a sweep: its dynamics, axes and seeds."""
 
+import json
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import equinox as eqx
+import jax
 import numpy as np
 
 from .. import _checks as checks
+from .._fingerprint import fingerprint
 from ..dynamics import AbstractDynamics
 from ..targets import AbstractTarget, Additive
+
+POSITIVE, NON_NEGATIVE, COUNTS = ("epsilon", "step_size", "eta"), ("noise",), ("neurons",)
+"""Axes whose values are known to be numbers."""
 
 
 def named(dynamics: Any) -> dict[str, AbstractDynamics]:
@@ -30,23 +38,38 @@ def named(dynamics: Any) -> dict[str, AbstractDynamics]:
 
 def values_of(name: str, values: Any) -> Any:
     """A tuple where it is an axis, one value where it is not."""
+    is_array = isinstance(values, np.ndarray | jax.Array)
+    many = values.ndim > 0 if is_array else isinstance(values, Sequence) and not isinstance(values, str | bytes)
+    chosen = tuple(values) if many else (values,)
     if name == "target":
-        targets = tuple(values) if isinstance(values, Sequence) else (values,)
-        if not targets or not all(isinstance(target, AbstractTarget | Additive) for target in targets):
-            got = ", ".join(map(checks.called, targets)) or "none"
+        if not chosen or not all(isinstance(target, AbstractTarget | Additive) for target in chosen):
+            got = ", ".join(map(checks.called, chosen)) or "none"
             raise ValueError(f"axis target must be a target or a list of them, got {got}: pass e.g. PiecewiseConstant")
-        return targets if isinstance(values, Sequence) else values
+        return chosen if many else values
+    is_known = name in (*POSITIVE, *NON_NEGATIVE, *COUNTS)
+    if not is_known and not is_array and chosen and not all(map(_is_number, chosen)):
+        labels = [label(value) for value in chosen]
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"axis {name} holds a value twice, got {checks.one_line(labels)}: leave out repetitions")
+        return chosen if many else values
     array = np.asarray(checks.real(name, values))
     if array.ndim > 1 or array.size == 0:
         raise ValueError(f"axis {name} must be a number or a non-empty list, got shape {array.shape}")
     if len(set(array.ravel().tolist())) != array.size:
         raise ValueError(f"axis {name} holds a value twice, got {checks.one_line(array)}: leave out repetitions")
     for value in array.ravel().tolist():
-        if name == "neurons":
+        if name in COUNTS:
             checks.count(name, value)
-        else:
-            (checks.non_negative if name == "noise" else checks.positive)(name, value)
+        elif name in POSITIVE:
+            checks.positive(name, value)
+        elif name in NON_NEGATIVE:
+            checks.non_negative(name, value)
     return tuple(array.tolist()) if array.ndim else array.item()
+
+
+def _is_number(value: Any) -> bool:
+    is_scalar = isinstance(value, np.ndarray | jax.Array) and value.ndim == 0
+    return (isinstance(value, numbers.Real) or is_scalar) and not isinstance(value, bool | np.bool_)
 
 
 def seeds_of(seeds: Any) -> tuple[int, ...]:
@@ -56,3 +79,25 @@ def seeds_of(seeds: Any) -> tuple[int, ...]:
     if not chosen or len(set(chosen)) != len(chosen) or max(chosen) >= 2**32:
         raise ValueError(f"seeds must be different integers below 2**32, at least one, got {checks.one_line(chosen)}")
     return chosen
+
+
+def label(value: Any) -> str:
+    """Of a value that is no number, in the dataset."""
+    described = describe(value)
+    return described if isinstance(described, str) else json.dumps(described)
+
+
+def describe(value: Any) -> Any:
+    """The value in terms of JSON; modules and functions by name."""
+    if isinstance(value, eqx.Module):
+        fields = {name: describe(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {"class": type(value).__name__, **fields}
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return np.asarray(value).tolist()
+    if isinstance(value, tuple | list):
+        return [describe(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    # A function within another, such as the parts of an optimiser, is what it was made from.
+    return f"{name} {fingerprint(value)[:12]}" if "<" in name else name

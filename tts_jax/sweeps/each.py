@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from .. import _checks as checks
+from .._program import compiled
 from .._progress import Counter, Progress, check as checking_progress, watching
 from .._workers import workers as pool_of
 
@@ -70,10 +71,10 @@ def run_each(
     program: Any = _one_by_one
     with checks.traceable("run", run):
         lowered = program.lower(*arguments(0))
-    compiled = lowered.compile()  # before any worker asks for it
+    one_by_one = compiled(lowered)  # before any worker asks for it
 
     def do(begin):
-        result = jax.block_until_ready(compiled(*arguments(begin)))
+        result = jax.block_until_ready(one_by_one(*arguments(begin)))
         counter.add(min(portion, count - begin))
         return result
 

@@ -1,34 +1,28 @@
 """The runs of a sweep: a product of axes, in chunks that follow from the grid alone."""
 
-import dataclasses
 import itertools
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, Key, Real
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 
 from .. import _checks as checks
-from .._fingerprint import fingerprint
 from ..activations import SmoothStep
 from ..dynamics import AbstractDynamics
 from ..networks import ShallowNetwork
 from ..problems import AbstractProblem, Regression
-from .axes import named, seeds_of, values_of
+from .axes import describe, label, named, seeds_of, values_of
+from .keywords import Init, keywords_of, with_settings
 
-Start = Callable[[Key[Array, ""], int, Real[ArrayLike, ""]], ShallowNetwork]
-
-OF_DYNAMICS = "epsilon", "step_size"
-OF_PROBLEM = "target", "noise"
 DEFAULTS: dict[str, Any] = {"neurons": 20, "eta": 4e-3}
+"""Of a start that needs them."""
 SIZES = 8, 12, 20, 32, 48, 64
 """Networks are padded to one of these numbers of neurons, or to a multiple of 64, and share its compiled program."""
-CHUNK_RUNS = {True: 32, False: 16}
-"""Runs in a chunk, where all dynamics run side by side and where not."""
+CHUNK_RUNS = 32
 CHUNK_BYTES = 2**26
 """No chunk holds more, unless one run does."""
 
@@ -50,8 +44,12 @@ class Cell(NamedTuple):
     arm: str
     dynamics: AbstractDynamics
     problem: AbstractProblem
-    neurons: int
-    eta: float
+    start: dict[str, Any]
+    """What `init` is given beside a key."""
+    like: PyTree
+    """Shapes and types of the start, with the padding of its program."""
+    steps: int | None
+    """Of a run, where that is known beforehand."""
 
     @property
     def target(self) -> Any:
@@ -59,23 +57,19 @@ class Cell(NamedTuple):
         return getattr(self.problem, "target", None)
 
     @property
-    def size(self) -> int:
-        """The padded number of neurons. Outside the domain of a `Regression` a neuron neither acts nor moves."""
-        if not isinstance(self.problem, Regression):
-            return self.neurons
-        return next((size for size in SIZES if size >= self.neurons), -(-self.neurons // 64) * 64)
-
-    @property
     def program(self) -> tuple[Any, ...]:
         """Cells that agree here share a compiled program."""
-        return self.arm, self.size, *(np.shape(leaf) for leaf in jax.tree.leaves(self.problem))
+        leaves, structure = jax.tree.flatten((self.dynamics, self.problem, self.like))
+        return self.arm, structure, *((leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else leaf for leaf in leaves)
 
 
 class Chunk(NamedTuple):
-    """Runs that are computed and written together: one cell, some consecutive seeds."""
+    """Runs that are kept together: one cell, some consecutive seeds."""
 
     cell: Cell
     seeds: slice
+    size: int
+    """Of a chunk that the seeds fill."""
 
     @property
     def runs(self) -> int:
@@ -87,60 +81,62 @@ class Chunk(NamedTuple):
         return *self.cell.place, self.seeds
 
 
-class Grid(eqx.Module):
+class Grid:
     """The product of `dynamics`, the named axes in the order given, and seeds.
 
-    Raises `ValueError` for an axis that is unknown, empty, or acts on none of the dynamics, and for values that cannot
-    be simulated.
+    `padded` networks of different size share a compiled program. An axis is a keyword of the dynamics, of the problem
+    or of `init`, and acts on all that take it.
+
+    Raises `ValueError` for an axis that is unknown, empty, or acts on nothing, for values that cannot be simulated, and
+    for a start that the problem cannot treat.
     """
 
-    dynamics: dict[str, AbstractDynamics]
-    listed: bool
-    """Whether there is a dimension `dynamics`."""
-    problem: AbstractProblem
-    slow_times: Float[np.ndarray, " t"]
-    seeds: tuple[int, ...]
-    axes: dict[str, tuple[Any, ...]]
-    fixed: dict[str, Any]
-    init: Start
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         dynamics: AbstractDynamics | Sequence[AbstractDynamics] | Mapping[str, AbstractDynamics],
         problem: AbstractProblem,
         slow_times: Any,
         seeds: int | Sequence[int],
-        init: Start,
+        init: Any,
         axes: Mapping[str, Any],
-    ) -> "Grid":
+        padded: bool = True,
+    ):
         if not isinstance(problem, AbstractProblem):
             raise ValueError(f"a sweep needs a problem, got {checks.called(problem)}: pass e.g. Regression(target)")
-        listed = not isinstance(dynamics, AbstractDynamics)
-        arms = named(dynamics if listed else [dynamics])
-        known = (*OF_DYNAMICS, *DEFAULTS, *OF_PROBLEM)
-        fields = {field.name for field in dataclasses.fields(problem)}
+        self.listed = not isinstance(dynamics, AbstractDynamics)
+        """Whether there is a dimension `dynamics`."""
+        self.dynamics, self.problem, self.padded = named(dynamics), problem, padded
+        self.init = Init(init, DEFAULTS)
+        settings = self.init.defaults | {name: values_of(name, values) for name, values in axes.items()}
         for name in axes:
-            if name not in known:
-                raise ValueError(f"there is no axis {name!r}: choose of {', '.join(known)}")
-            if name in OF_DYNAMICS and not any(name in arm.settings for arm in arms.values()):
-                raise ValueError(f"no dynamics of the sweep has {name} ({', '.join(arms)}): leave that axis out")
-            many = [arm for arm, of in arms.items() if isinstance(getattr(of, name, None), tuple)]
-            if name in OF_DYNAMICS and many:
-                raise ValueError(f"axis {name} sets one number, but {many[0]} has a tuple of them: leave that axis out")
-            if name in OF_PROBLEM and name not in fields:
-                raise ValueError(f"a {type(problem).__name__} has no {name}: leave that axis out")
-        settings = DEFAULTS | {name: values_of(name, values) for name, values in axes.items()}
-        return cls(
-            dynamics=arms,
-            listed=listed,
-            problem=problem,
-            slow_times=np.asarray(checks.slow_times(slow_times)),
-            seeds=seeds_of(seeds),
-            axes={name: settings[name] for name in axes if isinstance(settings[name], tuple)},
-            fixed={name: value for name, value in settings.items() if not isinstance(value, tuple)},
-            init=checks.function("init", init, "lambda key, neurons, eta: ShallowNetwork.init(...)"),
-        )
+            self._check_axis(name)
+        self.init.check(settings)
+        self.axes = {name: settings[name] for name in axes if isinstance(settings[name], tuple)}
+        self.fixed = {name: value for name, value in settings.items() if not isinstance(value, tuple)}
+        self.slow_times: Float[np.ndarray, " t"] = np.asarray(checks.slow_times(slow_times))
+        self.seeds = seeds_of(seeds)
+        self._firsts: dict[Any, PyTree] = {}
+        self.cells = list(self._cells())
+        most = max((cell.steps for cell in self.cells if cell.steps is not None), default=0)
+        if most >= 2**31:
+            raise ValueError(
+                f"slow time {self.slow_times[-1]:g} takes up to {most:.1e} steps, more than 2**31: "
+                "take a larger step_size"
+            )
+
+    def _check_axis(self, name: str) -> None:
+        acting = [each for each in (self.problem, *self.dynamics.values()) if name in keywords_of(each)]
+        if not acting and not self.init.takes(name):
+            of_problem, of_arms = keywords_of(self.problem), [keywords_of(arm) for arm in self.dynamics.values()]
+            choices = dict.fromkeys(itertools.chain(*of_arms, self.init.names, of_problem))
+            raise ValueError(
+                f"there is no axis {name!r} of {', '.join(self.dynamics)}, of init or of a "
+                f"{type(self.problem).__name__}: choose of {', '.join(choices)}"
+            )
+        for module in acting:
+            if isinstance(getattr(module, name, None), tuple):
+                called = checks.called(module)
+                raise ValueError(f"axis {name} sets one value, but {called} has a tuple of them: leave that axis out")
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -156,67 +152,89 @@ class Grid(eqx.Module):
         return math.prod(self.shape)
 
     @property
-    def neurons(self) -> int:
-        """The largest number."""
-        return max(self.axes.get("neurons", (self.fixed.get("neurons", 0),)))
-
-    @property
     def targets(self) -> tuple[Any, ...]:
         """All targets of the sweep; empty where the problem has none."""
         own = self.axes.get("target", (self.fixed.get("target", getattr(self.problem, "target", None)),))
         return tuple(target for target in own if target is not None)
 
-    def cells(self) -> Iterator[Cell]:
+    def _cells(self) -> Iterator[Cell]:
         arms = list(self.dynamics.items())
-        fields = {field.name for field in dataclasses.fields(self.problem)}
+
+        def acting(module: Any, at: Mapping[str, Any]) -> Any:
+            return with_settings(module, {name: at[name] for name in keywords_of(module) if name in at})
+
         for arm, *indices in itertools.product(
             range(len(arms)), *(range(len(values)) for values in self.axes.values())
         ):
             name, dynamics = arms[arm]
             at = self.fixed | {axis: self.axes[axis][i] for axis, i in zip(self.axes, indices, strict=True)}
+            dynamics, problem = acting(dynamics, at), acting(self.problem, at)
+            start = {name: value for name, value in at.items() if self.init.takes(name)}
+            first = self._first(start)
+            problem.check(first)
             yield Cell(
                 place=(*((arm,) if self.listed else ()), *indices),
                 arm=name,
-                dynamics=_with(dynamics, at, dynamics.settings.intersection(OF_DYNAMICS)),
-                problem=_with(self.problem, at, fields.intersection(OF_PROBLEM)),
-                neurons=at["neurons"],
-                eta=at["eta"],
+                dynamics=dynamics,
+                problem=problem,
+                start=start,
+                like=self.pad(eqx.filter_eval_shape(lambda first=first: first), problem),
+                steps=dynamics.steps(self.slow_times),
             )
 
-    @property
-    def chunk_size(self) -> int:
-        """Runs in a chunk, so that its results fit into `CHUNK_BYTES`."""
-        wanted = CHUNK_RUNS[all(arm.side_by_side for arm in self.dynamics.values())]
-        one_run = 8 * len(self.slow_times) * (2 * self.neurons + 2)
-        return max(1, min(wanted, CHUNK_BYTES // one_run, len(self.seeds)))
+    def _first(self, start: Mapping[str, Any]) -> PyTree:
+        """The start of the first seed."""
+        key = tuple((name, id(value)) for name, value in start.items())
+        if key not in self._firsts:
+            with checks.traceable("init", self.init.function):
+                self._firsts[key] = self.init.function(jax.random.key(self.seeds[0]), **start)
+        return self._firsts[key]
 
-    def chunks(self) -> list[Chunk]:
-        """Those of one compiled program stand together, the most expensive first."""
+    def first(self, cell: Cell) -> PyTree:
+        return self._first(cell.start)
+
+    def pad(self, model: PyTree, problem: AbstractProblem) -> PyTree:
+        """With neurons that neither act nor move, as they lie outside the domain of a `Regression`."""
+        if not (self.padded and isinstance(model, ShallowNetwork) and isinstance(problem, Regression)):
+            return model
+        neurons = model.positions.shape[-2]
+        size = next((size for size in SIZES if size >= neurons), -(-neurons // 64) * 64)
+        widths = [np.max(leaf) for leaf in jax.tree.leaves(model.activation) if isinstance(leaf, np.ndarray)]
+
+        def fill(leaf, value):
+            shape = *leaf.shape[:-2], size, leaf.shape[-1]
+            if isinstance(leaf, jax.ShapeDtypeStruct):
+                return jax.ShapeDtypeStruct(shape, leaf.dtype)
+            return np.pad(leaf, [(0, 0)] * (leaf.ndim - 2) + [(0, size - neurons), (0, 0)], constant_values=value)
+
+        outside = fill(model.weights, 0.0), fill(model.positions, 2.0 + max(widths, default=0.0))
+        return eqx.tree_at(lambda m: (m.weights, m.positions), model, outside)
+
+    def chunks(self, runs: int) -> list[Chunk]:
+        """Of so many runs at most. Those of one compiled program stand together, the largest first, and in it those
+        that take most steps."""
         chunks = [
-            Chunk(cell, slice(first, min(first + self.chunk_size, len(self.seeds))))
-            for cell in self.cells()
-            for first in range(0, len(self.seeds), self.chunk_size)
+            Chunk(cell, slice(first, min(first + runs, len(self.seeds))), runs)
+            for cell in self.cells
+            for first in range(0, len(self.seeds), runs)
         ]
-        sizes = {name: k for k, name in enumerate(self.dynamics)}
-        return sorted(chunks, key=lambda chunk: (sizes[chunk.cell.arm], -chunk.cell.size, str(chunk.cell.program)))
+        arms, programs = list(self.dynamics), list(dict.fromkeys(cell.program for cell in self.cells))
+        place = {program: k for k, program in enumerate(programs)}
 
-    def steps(self) -> list[int | None]:
-        """Of a run of each cell, where that is known beforehand."""
-        return [cell.dynamics.steps(self.slow_times) for cell in self.cells()]
+        def order(cell):
+            size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(cell.like) if hasattr(leaf, "shape"))
+            return arms.index(cell.arm), -size, place[cell.program], -(cell.steps or 0)
 
-    def check(self) -> None:
-        """Everything that can be said before anything is compiled."""
-        most = max(filter(None, self.steps()), default=0)
-        if most >= 2**31:
-            raise ValueError(
-                f"slow time {self.slow_times[-1]:g} takes up to {most:.1e} steps, more than 2**31: "
-                "take a larger step_size"
-            )
+        keys = {cell.place: order(cell) for cell in self.cells}
+        return sorted(chunks, key=lambda chunk: keys[chunk.cell.place])
 
-    def starts(self, neurons: int, eta: float) -> ShallowNetwork:
-        """One for each seed, along a leading axis: that of seed s is `init(jax.random.key(s), neurons, eta)`."""
-        keys = jax.vmap(jax.random.key)(np.asarray(self.seeds, np.uint32))
-        return eqx.filter_vmap(lambda key: self.init(key, neurons, eta))(keys)
+    def starts(self, cell: Cell, seeds: slice) -> PyTree:
+        """One for each seed, along a leading axis: that of seed s is `init(jax.random.key(s), **cell.start)`."""
+        keys = jax.vmap(jax.random.key)(np.asarray(self.seeds[seeds], np.uint32))
+        drawn = eqx.filter_vmap(lambda key: self.init.function(key, **cell.start))(keys)
+        return self.pad(
+            jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, drawn), cell.problem
+        )
 
     def configuration(self) -> dict[str, Any]:
         """What the results depend on, for JSON."""
@@ -227,38 +245,6 @@ class Grid(eqx.Module):
             "seeds": list(self.seeds),
             "axes": {name: [describe(value) for value in values] for name, values in self.axes.items()},
             "fixed": {name: describe(value) for name, value in self.fixed.items()},
-            "init": describe(self.init),
+            "init": label(self.init.function),
             "dtype": self.slow_times.dtype.name,
-            "chunk": self.chunk_size,
         }
-
-
-def describe(value: Any) -> Any:
-    """The value in terms of JSON; modules and functions by name."""
-    if isinstance(value, eqx.Module):
-        fields = {name: describe(getattr(value, name)) for name in value.__dataclass_fields__}
-        return {"class": type(value).__name__, **fields}
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        return np.asarray(value).tolist()
-    if isinstance(value, tuple | list):
-        return [describe(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    name = getattr(value, "__qualname__", type(value).__qualname__)
-    # A function within another, such as the parts of an optimiser, is what it was made from.
-    return f"{name} {fingerprint(value)[:12]}" if "<" in name else name
-
-
-def _with(module: Any, settings: Mapping[str, Any], names: Set[str]) -> Any:
-    """The module with those of its fields of these `names` that an axis sets."""
-    for name in names & settings.keys():
-        value = settings[name] if name == "target" else checks.as_float(settings[name])
-        module = eqx.tree_at(operator.attrgetter(name), module, value)
-    return module
-
-
-def piece_counts(positions: Float[np.ndarray, "... m"], jumps: Float[np.ndarray, " k"]) -> Int[np.ndarray, "... p"]:
-    """How many positions lie in each piece of [0, 1] between two jumps."""
-    edges = np.concatenate([[0.0], jumps, [1.0]])
-    inside = (positions[..., None] >= edges[:-1]) & (positions[..., None] < edges[1:])
-    return inside.sum(-2)

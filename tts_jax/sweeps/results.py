@@ -1,135 +1,158 @@
-"""What a sweep keeps of each run, and where."""
+"""The dataset of a sweep: what is in it, and where it is put."""
 
 import abc
 import dataclasses
 import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import equinox as eqx
 import numpy as np
+from jaxtyping import PyTree
 from typing_extensions import override
 
 from .._provenance import Provenance
-from ..networks import ShallowNetwork
-from ..targets import PiecewiseConstant
-from ..trajectory import Status, Trajectory
-from .grid import Cell, Chunk, Grid, describe, piece_counts
+from ..trajectory import Status
+from .arrivals import CONVERGED, applies, arrivals
+from .axes import label
+from .grid import CHUNK_BYTES, CHUNK_RUNS, Chunk, Grid
+from .kept import Kept, over_saves
 
 if TYPE_CHECKING:
     import xarray
 
 MISSING = -1
-CONVERGED = 2.0
-"""A run has converged where its last risk is below so many times the floor."""
 
 
 class Variable(NamedTuple):
     dims: tuple[str, ...]
     """After those of the grid."""
     shape: tuple[int, ...]
+    """Those of smaller networks, or fewer jumps, are filled up."""
     dtype: str
     fill: Any
     attributes: dict[str, Any]
 
+    @property
+    def nbytes(self) -> int:
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
-def floor(target: PiecewiseConstant, eta: float) -> float:
-    r"""The risk of one neuron at each jump: $\frac{\eta}{28} \sum_i w_i^2$."""
-    return eta / 28 * float(np.sum(np.asarray(target.heights) ** 2))
 
-
-class Layout(eqx.Module):
+class Layout:
     """Names, shapes and labels of everything in the dataset of a sweep."""
 
-    grid: Grid
-    variables: dict[str, Variable]
-    """`status` is the last: where it is, all others are."""
-    coordinates: dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]
-    attributes: dict[str, str]
-
-    @classmethod
-    def of(cls, grid: Grid, dimension: int, weights: bool, attributes: dict[str, str]) -> "Layout":
-        floating = grid.slow_times.dtype.name
-        saves, neurons = len(grid.slow_times), grid.neurons
-        over_time = ("slow_time",), (saves,)
-        each: tuple[tuple[str, ...], tuple[int, ...]] = ("slow_time", "neuron"), (saves, neurons)
-        if dimension > 1:
-            each = (*each[0], "coordinate"), (*each[1], dimension)
-        variables = {
-            "risk": Variable(*over_time, floating, np.nan, {"long_name": "mean squared error"}),
-            "positions": Variable(*each, floating, np.nan, {}),
+    def __init__(self, grid: Grid, kept: Kept, attributes: Mapping[str, str]):
+        self.grid, self.kept = grid, kept
+        self.variables = _variables(grid, kept)
+        """`status` is the last: where it is, all others are."""
+        self.bytes_of_a_run = sum(variable.nbytes for variable in self.variables.values())
+        self.chunk_size = max(1, min(CHUNK_RUNS, CHUNK_BYTES // self.bytes_of_a_run, len(grid.seeds)))
+        """Runs in a chunk, so that its results fit into `CHUNK_BYTES`."""
+        self.coordinates = _coordinates(grid, self.variables)
+        measured = {"measure": kept.describe()} if kept.measure else {}
+        configuration = grid.configuration() | measured | {"chunk": self.chunk_size, "variables": list(self.variables)}
+        self.attributes = {
+            "configuration": json.dumps(configuration),
+            "provenance": json.dumps(dataclasses.asdict(Provenance.here())),
+            **attributes,
         }
-        if weights:
-            variables["weights"] = Variable(*each, floating, np.nan, {})
-            variables["bias"] = Variable(*over_time, floating, np.nan, {})
-        variables["steps"] = Variable((), (), "int64", MISSING, {"long_name": "steps of SGD, of the solver, or events"})
-        variables["rejected"] = Variable((), (), "int64", MISSING, {"long_name": "steps thrown away"})
-        if dimension == 1 and grid.targets and all(isinstance(t, PiecewiseConstant) for t in grid.targets):
-            jumps = max(target.jumps.size for target in grid.targets)
-            pieces = Variable(("piece",), (jumps + 1,), "int64", MISSING, {"long_name": "of the start"})
-            variables["neurons_per_piece"] = pieces
-            about = {"long_name": "first save time at which the window of a neuron holds the jump"}
-            variables["hit_time"] = Variable(("jump",), (jumps,), floating, np.nan, about)
-            about = {"long_name": f"last risk below {CONVERGED:g} eta / 28 sum of squared jumps"}
-            variables["converged"] = Variable((), (), "bool", False, about)
-        meanings = {"flag_values": [MISSING, *map(int, Status)], "flag_meanings": " ".join(["missing", *_names()])}
-        variables["status"] = Variable((), (), "int8", MISSING, meanings)
-        recorded = dataclasses.asdict(Provenance.here())
-        return cls(
-            grid=grid,
-            variables=variables,
-            coordinates=_coordinates(grid),
-            attributes={
-                "configuration": json.dumps(grid.configuration() | {"variables": list(variables)}),
-                "provenance": json.dumps(recorded),
-                **attributes,
-            },
-        )
 
-    def variables_of(self, chunk: Chunk, starts: ShallowNetwork, outcome: Trajectory) -> dict[str, np.ndarray]:
+    def chunks(self) -> list[Chunk]:
+        return self.grid.chunks(self.chunk_size)
+
+    def variables_of(self, chunk: Chunk, starts: PyTree, outcome: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Those of one chunk, along its seeds, in the order in which they are to be written."""
         cell = chunk.cell
-        found: dict[str, Any] = {
-            "risk": outcome.risk,
-            "positions": self._each(cell, outcome.model.positions),
-            "weights": self._each(cell, outcome.model.weights),
-            "bias": np.full_like(outcome.risk, np.nan) if outcome.model.bias is None else outcome.model.bias,
-            "steps": outcome.stats.steps,
-            "rejected": outcome.stats.rejected,
-            "status": outcome.status,
+        own = {
+            name: leaf.shape for name, leaf in self.kept.leaves_of(self.grid.first(cell)).items() if leaf is not None
+        }
+        found = {
+            name: values[:, :, *map(slice, own[name])] if name in own else values for name, values in outcome.items()
         }
         if "converged" in self.variables:
-            found |= self._arrivals(cell, np.asarray(starts.positions)[:, : cell.neurons, 0], found)
-        return {
-            name: np.asarray(found[name]).astype(variable.dtype).reshape(-1, *variable.shape)
-            for name, variable in self.variables.items()
-        }
+            unpadded = starts.positions[:, : own["positions"][0]]
+            starts = dataclasses.replace(starts, weights=np.zeros_like(unpadded), positions=unpadded)
+            slow_times, positions, risk = self.grid.slow_times, found["positions"], found["risk"]
+            found |= arrivals(cell.target, starts, slow_times, positions, risk)
+        return {name: _filled(found.get(name), variable, chunk.runs) for name, variable in self.variables.items()}
 
-    def _each(self, cell: Cell, values: np.ndarray) -> np.ndarray:
-        """Without the padding of the program, with that of the dataset."""
-        own = values[:, :, : cell.neurons]
-        missing = [(0, 0), (0, 0), (0, self.grid.neurons - cell.neurons), (0, 0)]
-        return np.pad(own, missing, constant_values=np.nan)
 
-    def _arrivals(self, cell: Cell, start: np.ndarray, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        jumps, times = np.asarray(cell.target.jumps), self.grid.slow_times
-        positions = found["positions"][..., 0]
-        held = (np.abs(positions[..., None] - jumps) <= cell.eta / 2).any(axis=2)
-        hit = np.where(held.any(axis=1), times[held.argmax(axis=1)], np.nan)
-        pieces = piece_counts(start, jumps)
-        fewer = self.variables["hit_time"].shape[0] - len(jumps)
-        return {
-            "hit_time": np.pad(hit, [(0, 0), (0, fewer)], constant_values=np.nan),
-            "neurons_per_piece": np.pad(pieces, [(0, 0), (0, fewer)], constant_values=MISSING),
-            "converged": found["risk"][:, -1] < CONVERGED * floor(cell.target, cell.eta),
-        }
+def _filled(values: Any, variable: Variable, runs: int) -> np.ndarray:
+    """With the fill value where a network is smaller than the largest, or has no such leaf."""
+    whole = np.full((runs, *variable.shape), variable.fill, variable.dtype)
+    if values is not None:
+        values = np.asarray(values)
+        # Positions of one dimension have no axis for it.
+        values = values.reshape(values.shape[: whole.ndim])
+        whole[tuple(map(slice, values.shape))] = values
+    return whole
+
+
+def _variables(grid: Grid, kept: Kept) -> dict[str, Variable]:
+    floating, saves = grid.slow_times.dtype.name, len(grid.slow_times)
+    over_time = ("slow_time",), (saves,)
+    variables = {
+        "risk": Variable(*over_time, floating, np.nan, {"long_name": "mean squared error, without label noise"})
+    }
+    models = list({id(model): model for model in map(grid.first, grid.cells)}.values())
+    for name, dims, shape in _largest_leaves(models, kept):
+        about = {"long_name": ABOUT.get(name, f"leaf {name} of the network")}
+        variables[name] = Variable(("slow_time", *dims), (saves, *shape), floating, np.nan, about)
+    for name, like in over_saves(kept, models).items():
+        if name in variables or name in RESERVED:
+            raise ValueError(f"measure {name!r} has the name of another variable: choose another one")
+        dims = tuple(f"{name}[{k}]" for k in range(len(like.shape)))
+        fill = np.nan if np.issubdtype(like.dtype, np.inexact) else np.zeros((), like.dtype)[()]
+        about = {"long_name": f"{name}, as measured"}
+        variables[name] = Variable(("slow_time", *dims), (saves, *like.shape), like.dtype.name, fill, about)
+    about = {"long_name": "steps of SGD, of the solver, or events", "units": "1"}
+    variables["steps"] = Variable((), (), "int64", MISSING, about)
+    variables["rejected"] = Variable((), (), "int64", MISSING, {"long_name": "steps thrown away", "units": "1"})
+    if applies(grid.targets, models):
+        jumps = max(target.jumps.size for target in grid.targets)
+        about = {"long_name": "neurons of the start in a piece of the target", "units": "1"}
+        variables["neurons_per_piece"] = Variable(("piece",), (jumps + 1,), "int64", MISSING, about)
+        about = {"long_name": "first save at which the window of a neuron holds the jump", "units": "slow time"}
+        variables["hit_time"] = Variable(("jump",), (jumps,), floating, np.nan, about)
+        about = {"long_name": f"last risk below {CONVERGED:g} eta / 28 sum of squared jumps"}
+        variables["converged"] = Variable((), (), "bool", False, about)
+    meanings = {"flag_values": [MISSING, *map(int, Status)], "flag_meanings": " ".join(["missing", *_names()])}
+    variables["status"] = Variable((), (), "int8", MISSING, {"long_name": "how a run ended", **meanings})
+    return variables
+
+
+RESERVED = "steps", "rejected", "neurons_per_piece", "hit_time", "converged", "status"
+ABOUT = {"positions": "positions of the neurons", "weights": "weights of the neurons", "bias": "bias"}
+LEAF_DIMS = {"positions": ("neuron", "coordinate"), "weights": ("neuron", "coordinate")}
+
+
+def _largest_leaves(models: list[PyTree], kept: Kept) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+    """Name, dimensions and shape of each leaf that is kept of any model."""
+    largest: dict[str, tuple[int, ...]] = {}
+    for model in models:
+        for name, leaf in kept.leaves_of(model).items():
+            shape = () if leaf is None else leaf.shape
+            before = largest.get(name, shape)
+            if len(before) != len(shape):
+                raise ValueError(
+                    f"the networks of a sweep must have leaves of one rank, got shapes {before} and {shape} of {name}: "
+                    "sweep them apart"
+                )
+            largest[name] = tuple(map(max, before, shape))
+    found = []
+    for name, shape in largest.items():
+        dims = LEAF_DIMS.get(name, tuple(f"{name}[{k}]" for k in range(len(shape))))
+        flat = name in LEAF_DIMS and shape[-1] == 1
+        found.append((name, dims[: len(shape) - flat], shape[: len(shape) - flat]))
+    return found
 
 
 class Results(abc.ABC):
     """Where chunks are put."""
 
     @abc.abstractmethod
-    def holds(self, chunk: Chunk) -> bool:
-        """Whether a chunk is there, whole."""
+    def missing(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Those that are not there, whole."""
 
     @abc.abstractmethod
     def write(self, chunk: Chunk, values: dict[str, np.ndarray]) -> None: ...
@@ -155,8 +178,8 @@ class Memory(Results):
         pass
 
     @override
-    def holds(self, chunk: Chunk) -> bool:
-        return False
+    def missing(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        return list(chunks)
 
     @override
     def write(self, chunk: Chunk, values: dict[str, np.ndarray]) -> None:
@@ -189,21 +212,40 @@ def _names() -> list[str]:
     return [status.name.lower() for status in Status]
 
 
-def _coordinates(grid: Grid) -> dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]:
+def _coordinates(
+    grid: Grid, variables: Mapping[str, Variable]
+) -> dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]:
     about = {
-        "epsilon": {"long_name": "step size of the positions over that of the weights"},
+        "epsilon": {"long_name": "step size of the slow leaves over that of the fast ones", "units": "1"},
         "eta": {"long_name": "width of a neuron"},
         "step_size": {"long_name": "step size of SGD", "units": "fast time"},
-        "slow_time": {"long_name": "slow time tau"},
+        "slow_time": {"long_name": "slow time tau", "units": "slow time"},
+        "seed": {"long_name": "of jax.random.key, of the start"},
+        "neuron": {"long_name": "index of the neuron"},
+        "coordinate": {"long_name": "index of the input"},
+        "jump": {"long_name": "index of the jump, from the left"},
+        "piece": {"long_name": "index of the piece of the target, from the left"},
     }
     values: dict[str, Any] = {"slow_time": grid.slow_times, "seed": np.asarray(grid.seeds, np.int64)}
     for name, axis in grid.axes.items():
-        labels = [json.dumps(describe(value)) for value in axis] if name == "target" else axis
-        values[name] = np.asarray(labels, object if name == "target" else None)
+        is_number = all(isinstance(value, int | float) for value in axis)
+        labels = axis if is_number else [label(value) for value in axis]
+        values[name] = np.asarray(labels, None if is_number else object)
     if grid.listed:
         values["dynamics"] = np.asarray(list(grid.dynamics), object)
-    scalars = {name: value for name, value in grid.fixed.items() if name != "target"}
-    return {
-        name: ((name,) if name in values else (), value, about.get(name, {}))
-        for name, value in (values | scalars).items()
-    }
+    for variable in variables.values():
+        sizes = dict(zip(variable.dims, variable.shape, strict=True))
+        values |= {dim: np.arange(size) for dim, size in sizes.items() if dim in about and dim not in values}
+    placed: dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]
+    placed = {name: ((name,), value, about.get(name, {})) for name, value in values.items()}
+    for name, value in grid.fixed.items():
+        if isinstance(value, bool | int | float | str):
+            placed[name] = ((), value, about.get(name, {}))
+    if "converged" in variables:
+        jumps = [np.asarray(target.jumps) for target in grid.targets]
+        most = max(map(len, jumps))
+        table = np.stack([np.pad(row, (0, most - len(row)), constant_values=np.nan) for row in jumps])
+        over = ("target", "jump") if "target" in grid.axes else ("jump",)
+        place = {"long_name": "where the target jumps", "units": "input"}
+        placed["jump_position"] = (over, table if "target" in grid.axes else table[0], place)
+    return placed

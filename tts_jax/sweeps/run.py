@@ -3,29 +3,34 @@
 import concurrent.futures
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Real
+from jaxtyping import ArrayLike, PyTree, Real
 
 from .. import _checks as checks
 from .._progress import Counter, Progress, check as checking_progress, watching
 from .._workers import workers
 from ..dynamics import AbstractDynamics
-from ..networks import ShallowNetwork
 from ..problems import AbstractProblem
 from ..trajectory import Status
-from .grid import Chunk, Grid, Start, uniform_start
-from .launch import Launch, launches_of, mesh_of
+from .grid import Chunk, Grid, uniform_start
+from .kept import Kept
+from .launch import Launch, Program, launches_of, places_of
+from .network import remember
 from .results import Layout, Memory, Results, endings
 from .starts import Starts
 from .store import Store, warn_of_lost
+from .width import lanes_for
 
 if TYPE_CHECKING:
     import xarray
+
+
+LAUNCHES = 8
+"""Of each program on a CPU, where there is as much to do."""
 
 
 def sweep(
@@ -34,9 +39,12 @@ def sweep(
     slow_times: Sequence[Real[ArrayLike, ""]] | ArrayLike,
     *,
     seeds: int | Sequence[int],
-    init: Start = uniform_start,
+    init: Callable[..., PyTree] = uniform_start,
+    measure: Mapping[str, Callable[[PyTree], ArrayLike]] | None = None,
+    keep: str | None = None,
     store: str | os.PathLike[str] | None = None,
     devices: Sequence[jax.Device] | None = None,
+    lanes: int | None = None,
     progress: bool | Progress = True,
     weights: bool = False,
     attributes: Mapping[str, str] | None = None,
@@ -44,18 +52,21 @@ def sweep(
 ) -> "xarray.Dataset":
     r"""Runs every combination of the axes and the seeds, and labels the results.
 
-    Axes are lists: `epsilon` and `step_size` (of those dynamics that have them), `neurons`, `eta` (of the start; a
-    number, by default 20 and 4e-3, sets it without making a dimension), `target` and `noise` (of the problem). Several
-    dynamics, in a list or named in a mapping, make a dimension `dynamics`. An axis that one of them lacks repeats its
-    runs.
+    Axes are keywords of the dynamics (`epsilon`, `step_size`, `batch_size`, ...), of the problem (`target`, `noise`,
+    ...) and of `init`: a list makes a dimension, one value sets it. Each acts on all that take it. Several dynamics, in
+    a list or named in a mapping, make a dimension `dynamics`; an axis that one of them lacks repeats its runs.
 
-    The start of seed s is `init(jax.random.key(s), neurons, eta)`, the same for each dynamics, and the samples of SGD
-    come from `jax.random.fold_in(jax.random.key(s), 2)`. `seeds=64` is `range(64)`.
+    The start of seed s is `init(jax.random.key(s), **settings)`, any Equinox model, the same for each dynamics; the
+    samples of SGD come from `jax.random.fold_in(jax.random.key(s), 2)`. `seeds=64` is `range(64)`. The default `init`
+    is `ShallowNetwork.init(key, neurons, SmoothStep(eta))`, with 20 neurons and eta 4e-3 unless they are given.
 
-    The dataset has the dimensions `dynamics`, the axes in the order given, `seed`, then `slow_time`, `neuron`, `piece`
-    or `jump` where a variable needs them; networks of fewer neurons than the largest are filled up with NaN:
+    The dataset has the dimensions `dynamics`, the axes in the order given, `seed`, then `slow_time` and those of a
+    variable; what is smaller than the largest is filled up with NaN:
 
-    - `risk`, `positions` and, with `weights=True`, `weights` and `bias` at each save time
+    - `risk` at each save time, without label noise
+    - what `measure` names: `measure={"test loss": test.risk}` keeps `test.risk(model)` at each save
+    - `positions` of a `ShallowNetwork` and, with `weights=True`, `weights` and `bias`
+    - with `keep="model"`, each leaf that trains, as `model.layers[0].weight`: see `tts_jax.sweeps.model`
     - `status` (a `Status`, -1 for a run that is missing), `steps` and `rejected` of each run
     - `neurons_per_piece` of the start, in each piece of the target
     - `converged`: the last risk is below twice the floor $\frac{\eta}{28} \sum_i w_i^2$, the risk that one neuron at
@@ -63,42 +74,59 @@ def sweep(
     - `hit_time`: the first save time at which the window of a neuron, of width eta, holds the jump; NaN where none
       does. As fine as the save times are.
 
-    The last three exist for a `PiecewiseConstant` target. Attributes give the configuration, versions, device and
-    commit.
+    The last three exist where `SmoothStep` neurons learn a `PiecewiseConstant` target. Attributes give the
+    configuration, versions, device, commit and lanes.
 
-    Runs are computed in chunks of consecutive seeds that depend on the grid alone; `progress(done, total)` counts
-    runs, and `True` reports them on the standard error, with the time left. With a `store` (a path that ends in
-    `.zarr`) each chunk is written as it is finished, and a sweep that finds its own store there computes what is
-    missing or damaged only. It is refused while another one writes there. Different numbers of neurons share a
-    compiled program, padded with neurons at 2 + eta, which neither act nor move.
+    `lanes` runs are computed beside each other on each device, of all seeds and of all axes that share a compiled
+    program: by default 64 on a CPU, and elsewhere as many as fill the device, measured in a second, and its memory
+    holds. Networks of different numbers of neurons share a program, padded with neurons beyond 2, which neither act nor
+    move, unless `measure` or `keep` look at them. Lanes and `devices` (by default all of this process; on one CPU there
+    is a thread for each core) change no result: bit for bit of SGD, of flows to the rounding of another program, which
+    their tolerance covers.
 
-    Chunks are spread over `devices`, by default all of this process; on one CPU they run in a thread for each core.
-    No device hears of another, and their number changes no result, bit for bit.
+    Runs are kept in chunks of up to 32 consecutive seeds, that depend on the grid alone; `progress(done, total)` counts
+    runs, and `True` reports them on the standard error, with failures, throughput and the time left. With a `store` (a
+    path that ends in `.zarr`) each chunk is written as it is finished, and a sweep that finds its own store there
+    computes what is missing or damaged only. It is refused while another one writes there.
     Where `jax.distributed.initialize()` has been called, each process computes its share into the common `store` and
     returns what is there when it is done.
 
     A run that fails shows in its `status`, and changes no other; a warning counts those that did. Ctrl-C ends the sweep
     at once, with all finished chunks in the store; what is being computed is lost.
 
-    Raises `ValueError`, before any long work, for an axis that cannot be swept, for a store of another configuration
-    (with the difference), and for a place that cannot be written to; `OSError` where writing fails later, e.g. on a
-    full disk, with all finished chunks kept.
+    >>> import equinox as eqx, jax, tts_jax as tts
+    >>> data = tts.Dataset([[0.0], [0.5], [1.0]], [0.0, 1.0, 0.0])
+    >>> def init(key, width):
+    ...     return eqx.nn.MLP(1, "scalar", width, 1, key=key)
+    >>> flow = tts.GradientFlow(0.1, slow=lambda model: model.layers[0])
+    >>> runs = tts.sweep(flow, data, [0.0, 0.1], seeds=2, init=init, width=[2, 3], progress=False)
+    >>> dict(runs.risk.sizes)
+    {'width': 2, 'seed': 2, 'slow_time': 2}
+
+    Raises `ValueError`, before any long work, for an axis that nothing takes, for values that are refused by what takes
+    them, for a store of another configuration (with the difference), and for a place that cannot be written to;
+    `OSError` where writing fails later, e.g. on a full disk, with all finished chunks kept.
     """
     checking_progress(progress)
     checks.truth("weights", weights)
     if attributes is not None:
         checks.instance("attributes", attributes, Mapping, '{"author": "me"}')
-    grid = Grid.of(dynamics, problem, slow_times, seeds, init, axes)
+    if keep not in (None, "model"):
+        raise ValueError(f"keep must be 'model' or None, got {checks.shown(keep)}: pass keep='model'")
+    if lanes is not None:
+        checks.count("lanes", lanes)
     if devices is not None and not (
         isinstance(devices, Sequence) and devices and all(isinstance(device, jax.Device) for device in devices)
     ):
         raise ValueError(f"devices must be a list of devices, got {checks.called(devices)}: pass e.g. jax.devices()")
-    grid.check()
-    first = grid.starts(grid.neurons, next(grid.cells()).eta)
-    if not isinstance(first, ShallowNetwork):
-        raise ValueError(f"a sweep trains ShallowNetworks, got {type(first).__name__} of init")
-    problem.check(jax.tree.map(lambda leaf: leaf[0], first))
-    layout = Layout.of(grid, first.positions.shape[-1], weights, dict(attributes or {}))
+    kept = Kept(measure, weights, keep == "model")
+    grid = Grid(dynamics, problem, slow_times, seeds, init, axes, kept.pads)
+    if kept.model:
+        remember(grid)
+    layout = Layout(grid, kept, dict(attributes or {}))
+    devices = devices or jax.local_devices()
+    lanes = lanes or lanes_for(devices[0], layout.bytes_of_a_run)
+    layout.attributes["lanes"] = str(lanes)
     if store is None:
         if jax.process_count() > 1:
             raise ValueError("several processes need a common store: pass e.g. store='run.zarr'")
@@ -106,7 +134,7 @@ def sweep(
     else:
         results = Store.open(checks.path("store", store, "run.zarr"), layout, create=jax.process_index() == 0)
     try:
-        dataset = _completed(results, layout, progress, devices or jax.local_devices())
+        dataset = _completed(results, layout, progress, devices, lanes)
     finally:
         results.close()
     if (dataset.status > Status.SUCCESSFUL).any():
@@ -115,41 +143,58 @@ def sweep(
 
 
 def _completed(
-    results: Results, layout: Layout, progress: bool | Progress, devices: Sequence[jax.Device]
+    results: Results, layout: Layout, progress: bool | Progress, devices: Sequence[jax.Device], lanes: int
 ) -> "xarray.Dataset":
     """With what was missing computed."""
-    grid = layout.grid
-    mine = grid.chunks()[jax.process_index() :: jax.process_count()]
-    todo = [chunk for chunk in mine if not results.holds(chunk)]
+    mine = layout.chunks()[jax.process_index() :: jax.process_count()]
+    todo = results.missing(mine)
     if isinstance(results, Store) and results.lost:
         warn_of_lost(results.path, results.lost, "they are computed again")
     total = sum(chunk.runs for chunk in mine)
     with watching(progress, "runs") as look:
-        counter = Counter(look, total, total - sum(chunk.runs for chunk in todo))
-        _compute(todo, layout, results, devices, counter)
+        compute(todo, layout, results, devices, lanes, Counter(look, total, total - sum(chunk.runs for chunk in todo)))
     return results.dataset()
 
 
-def _compute(
-    todo: list[Chunk], layout: Layout, results: Results, devices: Sequence[jax.Device], counter: Counter
+def compute(
+    todo: Sequence[Chunk],
+    layout: Layout,
+    results: Results,
+    devices: Sequence[jax.Device],
+    lanes: int,
+    counter: Counter,
 ) -> None:
     """Programs are compiled by threads of their own, while those that are ready run."""
-    grid = layout.grid
-    threads = (os.cpu_count() or 1) if len(devices) == 1 and devices[0].platform == "cpu" else 1
-    starts = Starts(grid)
-    slow_times = jnp.asarray(grid.slow_times)
-    launches = launches_of(todo, {name: mesh_of(arm, devices) for name, arm in grid.dynamics.items()})
+    if not todo:
+        return
+    grid, starts = layout.grid, Starts(layout.grid)
+    cores = (os.cpu_count() or 1) if len(devices) == 1 and devices[0].platform == "cpu" else 1
+    places = {name: places_of(arm, devices) for name, arm in grid.dynamics.items()}
+    # On a CPU for as many cores, or devices that stand for them, as there may be: the same on each.
+    at_least = LAUNCHES if devices[0].platform == "cpu" else len(devices)
+    launches = launches_of(todo, layout, places, lanes, at_least)
+    needed = {launch.compiled_as[0] for launch in launches}
+    cells: dict[Any, list[Any]] = {}
+    for cell in grid.cells:
+        if cell.program in needed:
+            cells.setdefault(cell.program, []).append(cell)
+    programs = {name: Program(those, layout.kept, grid.slow_times) for name, those in cells.items()}
+
+    def compiled(launch: Launch) -> Any:
+        return programs[launch.compiled_as[0]].compile(launch, starts)
 
     def run(launch: Launch) -> None:
-        program = programs[launch.program].result()
-        outcome = jax.tree.map(np.asarray, program(*launch.arguments(starts), slow_times))
+        arguments = programs[launch.compiled_as[0]].arguments(launch, starts)
+        outcome = jax.tree.map(np.asarray, executables[launch.compiled_as].result()(*arguments))
         for k, chunk in enumerate(launch.chunks):
-            mine = jax.tree.map(lambda leaf, k=k, chunk=chunk: leaf[k, : chunk.runs], outcome)
-            results.write(chunk, layout.variables_of(chunk, starts.of(chunk, chunk.runs)[2], mine))
-            counter.add(chunk.runs)
+            first = k * chunk.size
+            mine = {name: values[first : first + chunk.runs] for name, values in outcome.items() if values is not None}
+            results.write(chunk, layout.variables_of(chunk, starts.of(chunk), mine))
+            counter.add(chunk.runs, int((mine["status"] != Status.SUCCESSFUL).sum()))
 
-    with workers(threads) as runners, workers(threads) as compilers:
-        one_of_each = {launch.program: launch for launch in launches}
-        programs = {name: compilers.submit(launch.compile, starts, slow_times) for name, launch in one_of_each.items()}
+    at_once = max(cores, *map(len, places.values()))
+    with workers(at_once) as runners, workers(cores) as compilers:
+        one_of_each = {launch.compiled_as: launch for launch in launches}
+        executables = {name: compilers.submit(compiled, launch) for name, launch in one_of_each.items()}
         for done in concurrent.futures.as_completed([runners.submit(run, launch) for launch in launches]):
             done.result()

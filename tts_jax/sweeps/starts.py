@@ -1,38 +1,47 @@
-"""Where the runs of a chunk begin."""
+"""Where runs begin."""
 
 import threading
+from collections import OrderedDict
+from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
-from ..dynamics import AbstractDynamics
-from ..networks import ShallowNetwork
-from ..problems import AbstractProblem
 from .grid import Chunk, Grid
+
+MOST_BYTES = 2**27
+"""Of starts that are remembered."""
+AT_ONCE, BYTES_AT_ONCE = 1024, 2**24
+"""Runs whose starts are drawn together, at most, and their size."""
 
 
 class Starts:
-    """The arguments of chunks; the starts of a cell are drawn once for all that share them."""
+    """The starts of chunks, which those of other dynamics and problems share."""
 
     def __init__(self, grid: Grid):
         self.grid = grid
-        self.known: dict[tuple[int, float], ShallowNetwork] = {}
+        self.known: OrderedDict[Any, PyTree] = OrderedDict()
+        self.bytes = 0
         self.lock = threading.Lock()
 
-    def of(self, chunk: Chunk, lanes: int) -> tuple[AbstractDynamics, AbstractProblem, ShallowNetwork, np.ndarray]:
-        """Dynamics, problem, padded starts and seeds; the last lane is repeated where there are fewer."""
-        cell = chunk.cell
+    def of(self, chunk: Chunk) -> PyTree:
+        """Along a leading axis, padded as the program wants them."""
+        of_a_run = max(1, _bytes(self.grid.first(chunk.cell)))
+        block = max(1, min(AT_ONCE, BYTES_AT_ONCE // of_a_run) // chunk.size) * chunk.size
+        first = chunk.seeds.start // block * block
+        key = *((name, id(value)) for name, value in chunk.cell.start.items()), first
         with self.lock:
-            if (cell.neurons, cell.eta) not in self.known:
-                drawn = jax.tree.map(np.asarray, self.grid.starts(cell.neurons, cell.eta))
-                self.known[cell.neurons, cell.eta] = drawn
-        rows = np.minimum(np.arange(chunk.seeds.start, chunk.seeds.start + lanes), chunk.seeds.stop - 1)
-        model = jax.tree.map(lambda leaf: leaf[rows], self.known[cell.neurons, cell.eta])
-        extra = [(0, 0), (0, cell.size - cell.neurons), (0, 0)]
-        model = eqx.tree_at(
-            lambda m: (m.weights, m.positions),
-            model,
-            (np.pad(model.weights, extra), np.pad(model.positions, extra, constant_values=2 + cell.eta)),
-        )
-        return cell.dynamics, cell.problem, model, np.asarray(self.grid.seeds, np.uint32)[rows]
+            if key not in self.known:
+                self.known[key] = self.grid.starts(chunk.cell, slice(first, first + block))
+                self.bytes += _bytes(self.known[key])
+            self.known.move_to_end(key)
+            while self.bytes > MOST_BYTES and len(self.known) > 1:
+                self.bytes -= _bytes(self.known.popitem(last=False)[1])
+            drawn = self.known[key]
+        mine = slice(chunk.seeds.start - first, chunk.seeds.stop - first)
+        return jax.tree.map(lambda leaf: leaf[mine] if isinstance(leaf, np.ndarray) else leaf, drawn)
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if isinstance(leaf, np.ndarray | jax.Array))

@@ -12,6 +12,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from ..._program import program
 from ...problems import AbstractProblem, Structure
 from ...problems.base import risk_gradient
 from ...solvers import DenseJacobian, Rodas5P
@@ -142,7 +143,7 @@ class FlowEquation(eqx.Module):
         return Rodas5P(FactoredFastBlock(mobility, np.flatnonzero(group < factored)), autonomous=True)
 
 
-@eqx.filter_jit
+@program
 def _spectral_radius(equation: FlowEquation) -> Float[Array, ""]:
     problem = equation.initial_value_problem(Choice.EXPLICIT)
     return spectral_radius(problem.vector_field, problem.y0, problem.args)

@@ -4,11 +4,13 @@ import diffrax
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 from typing_extensions import override
 
 from ... import _checks as checks
 from ..._platform import alone
+from ..._program import program
+from ...problems import AbstractProblem
 from ...trajectory import Trajectory, risk_and_status
 from ..base import AbstractDynamics, Begin, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
 from ..integration import Integration, Solution
@@ -61,7 +63,6 @@ class GradientFlow(AbstractDynamics):
     Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
 
-    side_by_side = False
     shards = True
     resumable = False
     stochastic = False
@@ -95,10 +96,16 @@ class GradientFlow(AbstractDynamics):
         return None
 
     @override
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        return self.solver is None and self._equation(model, problem).setting is not None
+
+    def _equation(self, model: PyTree, problem: AbstractProblem) -> FlowEquation:
+        groups = Groups.of(model, self.slow, self.frozen)
+        return FlowEquation(ratios_of(self.epsilon), problem, groups, groups.knows(problem.structure(model)))
+
+    @override
     def run(self, task: Task) -> Trajectory:
-        groups = Groups.of(task.model, self.slow, self.frozen)
-        structure = groups.knows(task.problem.structure(task.model))
-        equation = FlowEquation(ratios_of(self.epsilon), task.problem, groups, structure)
+        equation = self._equation(task.model, task.problem)
         solver = equation.choose(task.elapsed[-1]) if self.solver is None else self.solver
         if alone():
             solution = solve_in_parts(equation, solver, self.integration, task.elapsed, task.look)
@@ -110,7 +117,7 @@ class GradientFlow(AbstractDynamics):
 _solve = eqx.filter_jit(solve)
 
 
-@eqx.filter_jit
+@program
 def _trajectory(equation: FlowEquation, solution: Solution, slow_times: Float[Array, " t"], begin: Begin) -> Trajectory:
     epsilon, groups = slowest(equation.epsilons), equation.groups
     stacked = groups.over_time(jax.vmap(equation.unravel)(solution.states))

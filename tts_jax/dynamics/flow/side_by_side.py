@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from ..._lanes import lanes_last
 from ..._pace import Reached, in_parts
+from ..._program import program
 from ..._progress import Look
 from ...solvers import ensemble, ensemble_adjoint
 from ...solvers.ensemble import AbstractSideBySide, Control, Runs
@@ -39,7 +40,7 @@ def solve(
     slow_times: Float[Array, " t"],
 ) -> Solution:
     setting = equation.setting if solver is Choice.ELIMINATED else None
-    if setting is None or not isinstance(integration.adjoint, diffrax.RecursiveCheckpointAdjoint):
+    if setting is None or not integration.by_reverse_mode:
         return integrate(equation.initial_value_problem(solver), slow_times, integration)
     if setting.jumps.ndim > 1:
         return _solution(_solve_additive((equation, integration, slow_times)))
@@ -205,7 +206,7 @@ def _together(run: Callable[..., Any], *arguments: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[..., 0], found)
 
 
-@eqx.filter_jit
+@program
 def _alone(inputs: _Inputs, max_steps: int) -> Runs:
     return jax.tree.map(lambda leaf: leaf[..., None], inputs).runs(max_steps)
 
@@ -217,12 +218,12 @@ def look_on(runs: Runs, look: Look) -> ensemble.Solutions:
     return _end(part)
 
 
-@eqx.filter_jit
+@program
 def _begin(runs: Runs) -> ensemble.Part:
     return ensemble.begin(runs)
 
 
-@eqx.filter_jit
+@program
 def _go_on(
     equations: Sequence[AbstractSideBySide], part: ensemble.Part, attempts: Int[Array, ""]
 ) -> tuple[ensemble.Part, Reached]:
@@ -230,6 +231,6 @@ def _go_on(
     return part, Reached(part.done, part.times[0], part.steps[0])
 
 
-@eqx.filter_jit
+@program
 def _end(part: ensemble.Part) -> ensemble.Solutions:
     return jax.tree.map(lambda leaf: leaf[..., 0], ensemble.end(part))

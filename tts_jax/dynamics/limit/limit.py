@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 from typing_extensions import override
 
 from ... import _checks as checks
 from ..._pace import THOUSAND
 from ..._platform import alone
+from ..._program import program
 from ...activations import Heaviside
 from ...networks import ShallowNetwork
 from ...problems import AbstractProblem
@@ -64,7 +65,6 @@ class TwoTimescaleLimit(AbstractDynamics):
     Discontinuous Righthand Sides, for sliding.
     """
 
-    side_by_side = False
     shards = False  # Lineax cannot be traced under `jax.shard_map`
     resumable = False
     stochastic = False
@@ -77,6 +77,10 @@ class TwoTimescaleLimit(AbstractDynamics):
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
         return None
+
+    @override
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        return False
 
     @override
     def run(self, task: Task) -> Trajectory:
@@ -190,7 +194,7 @@ METHODS = {
 }
 
 
-@eqx.filter_jit
+@program
 def _trajectory(
     engine: Callable[..., _Run],
     max_events: Int[Array, ""],

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ... import _checks as checks
 from ..._fingerprint import MadeFrom
+from ...problems import AbstractProblem
 from ...trajectory import Stats, Status, Trajectory, is_finite, risk_and_status
 from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of
 from ..optimizer import Optimizer, checked, refuse_what_needs_more
@@ -85,7 +86,6 @@ class SGD(AbstractDynamics):
     Source: Marion and Berthier (2023), arXiv 2304.09576; Li, Malladi and Arora (2021), arXiv 2102.12470, for SVAG.
     """
 
-    side_by_side = True
     shards = True
     resumable = True
 
@@ -134,6 +134,10 @@ class SGD(AbstractDynamics):
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int:
         return count(self.epsilon, self.step_size, slow_times, self.svag)
+
+    @override
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        return True
 
     @override
     def run(self, task: Task) -> Trajectory:

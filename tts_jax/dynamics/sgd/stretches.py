@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from ..._pace import Pace
 from ..._platform import alone
+from ..._program import program
 from ..base import Task
 from .checkpoint import Checkpoint
 from .descent import AbstractSteps
@@ -101,7 +102,7 @@ def _placed(saved: np.ndarray, like: Array) -> Array:
     return jax.device_put(saved, like.sharding if like.committed else None)
 
 
-@eqx.filter_jit
+@program
 def _stretch(
     descent: AbstractSteps,
     state: Any,
