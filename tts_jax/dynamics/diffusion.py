@@ -31,8 +31,8 @@ class SGDDiffusion(AbstractDynamics):
     weak error as a model of `SGD(epsilon, step_size, batch_size)` is O(h): means and covariances differ by that much
     at a fixed time. It knows of a gradient nothing but its mean and its covariance.
 
-    No matrix has a root taken. For a `Regression` of one input both are sums over the nodes $x_q$ and weights $w_q$ of
-    a rule that is exact at the present positions, with two labels $y_q = f^*(x_q) \pm \text{noise}/\sqrt3$ for each
+    No root of a matrix is taken. For a `Regression` of one input both are sums over the nodes $x_q$ and weights $w_q$
+    of a rule that is exact at the present positions, with two labels $y_q = f^*(x_q) \pm \text{noise}/\sqrt3$ for each
     (their variance is that of the label noise, and nothing else of it matters); for a `Dataset`, whose rows SGD draws
     with replacement, over its rows, under any loss and for any model. With $g_q$ the gradient at one of them,
 
@@ -41,11 +41,11 @@ class SGDDiffusion(AbstractDynamics):
     which is the gradient of a randomly weighted loss: a step costs two passes over nodes or rows.
 
     `diffrax.Euler` (Euler and Maruyama; weak order 1, the highest that Diffrax has for the Itô sense and noise of this
-    kind) takes `substeps` steps for each step of SGD. Its weak error is also that of steps of size h, divided by
-    `substeps`, so that it is a fraction of what SGD itself differs by; it is stable where `step_size / substeps` times
-    the largest eigenvalue of $M \nabla^2 R$ is below 2. The motion within step p is drawn from
-    `jax.random.fold_in(key, p)` by halving (Lévy's construction): it depends on the key and the step number alone, and
-    more `substeps`, a power of 2, follow the same path more closely.
+    kind) takes `substeps` steps for each step of SGD. Its weak error is O(h / `substeps`), a fraction of what SGD
+    itself differs by; it is stable where `step_size / substeps` times the largest eigenvalue of $M \nabla^2 R$ is below
+    2, so wherever the mean of SGD is. The motion within step p is drawn from `jax.random.fold_in(key, p)` by halving
+    (Lévy's construction): it depends on the key and the step number alone, and more `substeps`, a power of 2, follow
+    the same path more closely.
 
     Clocks, save times, `epsilon`, `slow`, `frozen` and `checkpoint` are as of `SGD`: step p has fast time $t = hp$ and
     slow time $\tau = \epsilon h p$, a save time is rounded to the nearest step, and a run that goes on with the same

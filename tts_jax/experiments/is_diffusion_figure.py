@@ -50,7 +50,7 @@ def _styles(sizes: int) -> list[dict[str, Any]]:
     """From SGD to the diffusion."""
     shades = colormaps["viridis"](np.linspace(0.05, 0.8, sizes - 1))
     between = [{"color": tuple(shade), "linewidth": 0.9, "linestyle": "--"} for shade in shades]
-    return [{"color": KINDS["sgd"]["color"], "linewidth": 1.4}, *between, {"color": "black", "linewidth": 1.4}]
+    return [KINDS["sgd"] | {"linewidth": 1.4}, *between, KINDS["diffusion"] | {"linewidth": 2.2, "zorder": 1.9}]
 
 
 def _draw_errors(
