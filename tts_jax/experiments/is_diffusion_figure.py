@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..plot.style import KINDS, STYLE, WIDTH, new_figure
 from .claims import Repeats
@@ -62,8 +62,10 @@ def _draw_errors(
         if name in ("SGD", "diffusion"):
             axes.fill_between(times, low, high, color=style["color"], alpha=0.15, linewidth=0)
     axes.set(xscale="log", yscale="log", xlim=(times[0], times[-1]))
-    axes.yaxis.set_major_formatter(LogFormatter())
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_ratios(axes: Axes, sizes: Sequence[int], ratios: Sequence[Repeats], lines: Lines) -> None:
