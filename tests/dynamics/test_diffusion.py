@@ -254,6 +254,19 @@ def test_many_at_once_and_one_that_diverges(whole):
     reference.close(reference.states(runs)[0], reference.states(whole), 1e-10)
 
 
+def test_single_precision(whole):
+    """Of a model in 64-bit, which follows the same path, and of everything."""
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), MODEL)
+    with jax.numpy_dtype_promotion("standard"):  # a user's own
+        run = simulate(model=narrow)
+    assert run.model.positions.dtype == jnp.float32
+    np.testing.assert_allclose(reference.states(run), reference.states(whole), atol=1e-4)
+    with jax.enable_x64(False):
+        problem = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), PROBLEM)
+        run = simulate(tts.SGDDiffusion(EPSILON, H), np.float32(TIMES), narrow, problem)
+        assert run.status == tts.Status.SUCCESSFUL
+
+
 def test_derivatives_are_those_of_the_path():
     """Of two steps, by both modes and by differences."""
 

@@ -198,11 +198,13 @@ class Diffusion(AbstractSteps):
         def motion(t0, t1):
             return motions[jnp.round(self.substeps * t0).astype(int)]
 
+        # In the narrowest type of them: a wider time would widen a leaf.
+        start = jnp.zeros((), min((leaf.dtype for leaf in jax.tree.leaves(params)), key=lambda dtype: dtype.itemsize))
         end = diffrax.diffeqsolve(
             diffrax.MultiTerm(diffrax.ODETerm(self.drift), diffrax.ControlTerm(self.noise, motion)),
             diffrax.Euler(),
-            t0=0.0,
-            t1=1.0,
+            t0=start,
+            t1=jnp.ones_like(start),
             dt0=None,
             y0=params,
             stepsize_controller=_Substeps(self.substeps),
