@@ -252,6 +252,19 @@ VERBS: Calls = {
             "sgd_seeds": of(8, *COUNTS),
         },
     ),
+    "experiments.preset is-it-a-diffusion": lambda: (
+        partial(preset, "is-it-a-diffusion"),
+        {
+            "epsilons": of((1.0, 2e-5), "a tuple", DOWN, TWICE),
+            "step_sizes": of((1e-3, 1e-3), "a tuple", DOWN, TWICE),
+            "slow_times": of((2.0, 2.0), "a tuple", DOWN, TWICE),
+            "seeds": of(16, *COUNTS),
+            "amplifications": of((1, 4)),
+            "substeps": of(2, *COUNTS),
+            "saves": of(50, *COUNTS),
+            "neurons": of(20, *COUNTS),
+        },
+    ),
     "experiments.preset notation": lambda: (
         partial(preset, "notation"),
         {

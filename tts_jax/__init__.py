@@ -15,6 +15,7 @@ from .dynamics import (
     SGD as SGD,
     GradientFlow as GradientFlow,
     ReducedFlow as ReducedFlow,
+    SGDDiffusion as SGDDiffusion,
     TwoTimescaleLimit as TwoTimescaleLimit,
 )
 from .networks import PerceptronNetwork as PerceptronNetwork, ShallowNetwork as ShallowNetwork
@@ -65,6 +66,7 @@ NOUNS = (
     "ReLU",
     "ReducedFlow",
     "Regression",
+    "SGDDiffusion",
     "ShallowNetwork",
     "SmoothStep",
     "SmoothTarget",

@@ -11,6 +11,7 @@ from .. import _checks as checks
 from .base import AbstractExperiment
 from .comparison import Comparison
 from .finite_data import FiniteData
+from .is_diffusion import IsDiffusion
 from .regime_atlas import RegimeAtlas
 from .settings import changed
 from .sketches import Notation, ReducedSketch
@@ -103,6 +104,17 @@ REGIME_ATLAS = RegimeAtlas(
     sgd_seeds=8,
     sgd_slow_time=3.0,
 )
+# Beside the published pairs one at which SGD is none: a step of size 1e-3 for both layers.
+IS_IT_A_DIFFUSION = IsDiffusion(
+    name="is-it-a-diffusion",
+    profile="paper",
+    shows="a test of ours",
+    description="whether SGD is what its stochastic differential equation says, by SVAG",
+    epsilons=(1.0, 1.0, 2e-5),
+    step_sizes=(1e-3, 1e-5, 1e-3),
+    slow_times=(10.0, 0.5, 5e-4),
+    seeds=20,
+)
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
     NOTATION,
@@ -132,6 +144,16 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         sgd_sizes=(5, 12),
     ),
     REGIME_ATLAS,
+    dataclasses.replace(
+        IS_IT_A_DIFFUSION,
+        profile="quick",
+        epsilons=(1.0, 2e-5),
+        step_sizes=(1e-3, 1e-3),
+        slow_times=(2.0, 4e-5),
+        seeds=16,
+        substeps=2,
+    ),
+    IS_IT_A_DIFFUSION,
 )
 
 UNCLAIMED = frozenset(
