@@ -127,6 +127,18 @@ VERBS: Calls = {
         tts.theory.probability_of_good_start,
         {"target": of(TARGET, "a target"), "neurons": of(5, *COUNTS), "at_least": of(1, "0", *COUNTS)},
     ),
+    **{
+        f"theory.{verb.__name__}": lambda verb=verb: (
+            verb,
+            {"model": of(NETWORK, "a network"), "problem": of(PROBLEM, "a problem")},
+        )
+        for verb in (tts.theory.hit_times, tts.theory.obstacle, tts.theory.conserved)
+    },
+    "theory.floor": lambda: (tts.theory.floor, {"problem": of(PROBLEM, "a problem"), "eta": of(0.1, *POSITIVE)}),
+    "theory.smallest_risk": lambda: (
+        tts.theory.smallest_risk,
+        {"problem": of(PROBLEM, "a problem"), "neurons": of(2, *COUNTS)},
+    ),
     "diagnostics.hit_times": lambda: (
         tts.diagnostics.hit_times,
         {

@@ -9,8 +9,8 @@ from .. import _checks as checks
 from ..networks import ShallowNetwork
 from ..problems import Regression
 from ..sweeps.grid import piece_counts, uniform_start
-from ..sweeps.results import floor
 from ..targets import PiecewiseConstant
+from ..theory import floor
 from .base import AbstractExperiment
 
 
@@ -41,7 +41,7 @@ class AbstractStaircase(AbstractExperiment):
     @property
     def floor(self) -> float:
         """The error that the width of the neurons leaves."""
-        return floor(self.target, self.eta)
+        return float(floor(self.problem, self.eta))
 
     @property
     def success(self) -> float:

@@ -11,7 +11,9 @@ from typing_extensions import override
 
 from .._provenance import Provenance
 from ..networks import ShallowNetwork
+from ..problems import Regression
 from ..targets import PiecewiseConstant
+from ..theory import floor
 from ..trajectory import Status, Trajectory
 from .grid import Cell, Chunk, Grid, describe, piece_counts
 
@@ -30,11 +32,6 @@ class Variable(NamedTuple):
     dtype: str
     fill: Any
     attributes: dict[str, Any]
-
-
-def floor(target: PiecewiseConstant, eta: float) -> float:
-    r"""The risk of one neuron at each jump: $\frac{\eta}{28} \sum_i w_i^2$."""
-    return eta / 28 * float(np.sum(np.asarray(target.heights) ** 2))
 
 
 class Layout(eqx.Module):
@@ -120,7 +117,7 @@ class Layout(eqx.Module):
         return {
             "hit_time": np.pad(hit, [(0, 0), (0, fewer)], constant_values=np.nan),
             "neurons_per_piece": np.pad(pieces, [(0, 0), (0, fewer)], constant_values=MISSING),
-            "converged": found["risk"][:, -1] < CONVERGED * floor(cell.target, cell.eta),
+            "converged": found["risk"][:, -1] < CONVERGED * float(floor(Regression(cell.target), cell.eta)),
         }
 
 
