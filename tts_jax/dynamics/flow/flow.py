@@ -4,11 +4,12 @@ import diffrax
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 from typing_extensions import override
 
 from ... import _checks as checks
 from ..._platform import alone
+from ...problems import AbstractProblem
 from ...trajectory import Trajectory, risk_and_status
 from ..base import AbstractDynamics, Begin, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
 from ..integration import Integration, Solution
@@ -94,11 +95,14 @@ class GradientFlow(AbstractDynamics):
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
         return None
 
+    def equation(self, model: PyTree, problem: AbstractProblem) -> FlowEquation:
+        """Of a model that has passed `problem.check`."""
+        groups = Groups.of(model, self.slow, self.frozen)
+        return FlowEquation(ratios_of(self.epsilon), problem, groups, groups.knows(problem.structure(model)))
+
     @override
     def run(self, task: Task) -> Trajectory:
-        groups = Groups.of(task.model, self.slow, self.frozen)
-        structure = groups.knows(task.problem.structure(task.model))
-        equation = FlowEquation(ratios_of(self.epsilon), task.problem, groups, structure)
+        equation = self.equation(task.model, task.problem)
         solver = equation.choose(task.elapsed[-1]) if self.solver is None else self.solver
         if alone():
             solution = solve_in_parts(equation, solver, self.integration, task.elapsed, task.look)
