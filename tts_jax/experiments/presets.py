@@ -11,6 +11,7 @@ from .. import _checks as checks
 from .base import AbstractExperiment
 from .comparison import Comparison
 from .finite_data import FiniteData
+from .orders import Orders
 from .regime_atlas import RegimeAtlas
 from .settings import changed
 from .sketches import Notation, ReducedSketch
@@ -103,6 +104,16 @@ REGIME_ATLAS = RegimeAtlas(
     sgd_seeds=8,
     sgd_slow_time=3.0,
 )
+ORDERS = Orders(
+    name="orders",
+    profile="paper",
+    shows="orders of ours",
+    description="with which order SGD, the flow, the reduced flow and the limit approach each other",
+    epsilons=(1e-6, 3e-7, 1e-7, 3e-8, 1e-8),
+    etas=(4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4),
+    step_sizes=(5e-4, 2.5e-4, 1.25e-4, 6.25e-5, 3.125e-5, 1.5625e-5),
+    seeds=128,
+)
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
     NOTATION,
@@ -132,6 +143,15 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         sgd_sizes=(5, 12),
     ),
     REGIME_ATLAS,
+    dataclasses.replace(
+        ORDERS,
+        profile="quick",
+        epsilons=(1e-6, 1e-7, 1e-8),
+        etas=(2e-3, 1e-3, 5e-4),
+        step_sizes=(5e-4, 2.5e-4, 1.25e-4, 6.25e-5),
+        seeds=64,
+    ),
+    ORDERS,
 )
 
 UNCLAIMED = frozenset(
