@@ -270,6 +270,14 @@ VERBS: Calls = {
             "sgd_seeds": of(8, *COUNTS),
         },
     ),
+    "experiments.preset orders": lambda: (
+        partial(preset, "orders"),
+        {
+            "etas": of((0.1, 0.01, 1e-3), "a list of three"),
+            "seeds": of(4, *COUNTS),
+            "slow_time": of(0.1, *POSITIVE[:-3]),
+        },
+    ),
     "experiments.preset notation": lambda: (
         partial(preset, "notation"),
         {

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt
 from scipy import stats
 
 from .. import _checks as checks
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import xarray
 
 MARGIN = 0.1
-"""An observed order agrees with one whose interval it holds, and that it is so near to."""
+"""An order agrees with the expected one where its interval is so near to it, and does not where none of it is."""
 
 
 class Convergence(eqx.Module):
@@ -76,7 +76,7 @@ class Convergence(eqx.Module):
         return np.exp(np.stack([mean, mean - margin, mean + margin], axis=1))
 
     @property
-    def neighbours(self) -> Float[np.ndarray, "k-1 repeats"]:
+    def neighbours(self) -> Float[np.ndarray, "pairs repeats"]:
         """The slope of each repeat between neighbouring values."""
         return np.diff(np.log(self.errors), axis=0) / np.diff(np.log(self.values))[:, None]
 
@@ -106,15 +106,17 @@ class Convergence(eqx.Module):
 class Orders(AbstractStaircase):
     r"""The errors at one slow time, from one start, of three approximations on the way from SGD to the limit.
 
-    - flow to reduced flow, the $L^2$ distance over `epsilons`: of order 1, after a layer of slow time $O(\epsilon)$
+    - flow to reduced flow, the $L^2$ distance over `epsilons`: of order 1, after a layer of slow time $O(\epsilon)$,
+      which ends late where the weights have slow directions of their own
     - reduced flow to the two-timescale limit, the largest distance of two positions over `etas`: of order 1 (in $L^2$
       the width of the neurons itself makes $O(\eta^{1/2})$)
     - SGD to flow, the $L^2$ distance over `step_sizes` with the ratio `epsilon`: of order 1/2, for paths of
       `seeds` independent streams of samples at each step size
 
-    Slopes are fitted on a log scale, with t intervals. Near `slow_time` no neuron should hit a jump: there the limit
-    has a kink. The error of one path is the size of a random vector, as wide as its mean: slopes between neighbouring
-    step sizes mean little without repeats. Writes
+    Slopes are fitted on a log scale, with t intervals. Near `slow_time` no neuron should hit a jump, where the limit
+    has a kink. The error of one path is the size of a random vector, so that slopes between neighbouring step sizes
+    scatter: with a standard deviation s of the logarithm of an error, and a factor r between them, by
+    $\sqrt2\,s/\log r$. Only many paths show the order. Writes
 
     - `orders.png`, a panel for each, with every run as a dot
     - `orders.nc`, all errors
@@ -129,7 +131,7 @@ class Orders(AbstractStaircase):
     seeds: int
     epsilon: float = 1e-3
     """Of SGD, and the flow beside it."""
-    slow_time: float = 2e-3
+    slow_time: float = 1e-3
     neurons: int = 20
 
     def __check_init__(self):
@@ -140,7 +142,9 @@ class Orders(AbstractStaircase):
             for value in values:
                 checks.positive(name, value)
             if len(set(values)) < 3:
-                raise ValueError(f"{name} must be three different values at least, for a slope with an interval")
+                raise ValueError(
+                    f"{name} must be three different values at least, got {values}: a slope has no interval otherwise"
+                )
         for step_size in self.step_sizes:
             self.check_steps(self.slow_time, self.epsilon, step_size)
         checks.count("neurons", self.neurons)
@@ -245,7 +249,7 @@ def _sgd_to_flow(setting: Orders) -> Convergence:
 def _each_path(
     sgd: SGD,
     stream: Int[Array, ""],
-    seeds: Int[Array, " paths"],
+    seeds: UInt[Array, " paths"],
     start: ShallowNetwork,
     problem: Regression,
     flow: Trajectory,

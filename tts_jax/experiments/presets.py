@@ -111,7 +111,7 @@ ORDERS = Orders(
     description="with which order SGD, the flow, the reduced flow and the limit approach each other",
     epsilons=(1e-6, 3e-7, 1e-7, 3e-8, 1e-8),
     etas=(4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4),
-    step_sizes=(5e-4, 2.5e-4, 1.25e-4, 6.25e-5, 3.125e-5, 1.5625e-5),
+    step_sizes=(2.4e-4, 1.2e-4, 6e-5, 3e-5, 1.5e-5, 7.5e-6, 3.75e-6),
     seeds=128,
 )
 PRESETS: tuple[AbstractExperiment, ...] = (
@@ -148,7 +148,7 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         profile="quick",
         epsilons=(1e-6, 1e-7, 1e-8),
         etas=(2e-3, 1e-3, 5e-4),
-        step_sizes=(5e-4, 2.5e-4, 1.25e-4, 6.25e-5),
+        step_sizes=(1.2e-4, 3e-5, 7.5e-6),
         seeds=64,
     ),
     ORDERS,
