@@ -117,18 +117,23 @@ def _pin_from(cores):
 
 
 def measure_batch(seeds, tolerances, repeats, threads):
-    """Seconds for each trajectory of many starts within one process: mapped in one program, or `tts.run_each`."""
+    """Seconds for each trajectory of many starts within one process: mapped in one program, or, on `threads` of
+    `tts.run_each`, its share of them side by side on each."""
     starts = jnp.stack([start(seed) for seed in seeds])
 
     def final(y0, *regime):
         return simulate(*regime[:2], y0, regime[2]).model.positions
+
+    def side_by_side(starts, *regime):
+        return jax.vmap(lambda y0: final(y0, *regime))(starts)
 
     mapped = jax.jit(lambda starts, *regime: jax.lax.map(lambda y0: final(y0, *regime), starts))
 
     def solve(*regime):
         if not threads:
             return jax.block_until_ready(mapped(starts, *regime))
-        return tts.run_each(final, starts, *(jnp.full(len(starts), value) for value in regime))
+        shares = starts.reshape(threads, -1, starts.shape[-1])
+        return tts.run_each(side_by_side, shares, *(jnp.full(threads, value) for value in regime), workers=threads)
 
     def seconds(*regime):
         solve(*regime)
@@ -198,8 +203,8 @@ def measure(quick):
     ]
     pool = measure_pool(tasks, repeats)
     ours = [tolerance[OURS] for tolerance in at_target]
-    mapped = in_fresh_process(measure_batch, one_core, seeds, ours, repeats, False)
-    run_each = in_fresh_process(measure_batch, all_cores, seeds, ours, repeats, True)
+    mapped = in_fresh_process(measure_batch, one_core, seeds, ours, repeats, 0)
+    run_each = in_fresh_process(measure_batch, all_cores, seeds, ours, repeats, len(all_cores))
     print("batches:", pool, mapped, run_each, flush=True)
 
     pieces = in_fresh_process(flow_pieces.measure, one_core, 2000, 1 if quick else 25)

@@ -40,3 +40,15 @@ def test_a_table_and_a_perceptron(monkeypatch, tmp_path):
     slower = [float(run.risk[-1]) for run in names["runs"].values()]
     assert slower == sorted(slower, reverse=True)  # in slow time, a smaller ratio is further
     assert (tmp_path / "risks.png").exists()
+
+
+def test_a_sweep_of_networks():
+    example = next(
+        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "sweeps.model" in block
+    )
+    names = {"tts": tts, "jax": jax, "problem": tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))}
+    exec(example, names)
+    network, test = names["network"], names["test"]
+    found = names["runs"]["test loss"].sel(seed=3, width=32, batch_size=10)
+    assert abs(float(found[-1]) - float(test.risk(network))) < 1e-12
+    assert found[-1] < found[0]

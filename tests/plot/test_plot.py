@@ -339,7 +339,7 @@ def test_a_sweep_against_slow_time_and_against_an_axis():
     sgd, flow = plot.sweep(sweep_dataset(), x="epsilon", y="risk").axes
     np.testing.assert_array_equal(sgd.lines[0].get_data(), [[0.1, 0.01], [2.0, 2.5]])
     np.testing.assert_allclose(flow.lines[2].get_data(), [[0.1, 0.01], [0.25, 0.25]])
-    assert (sgd.get_xscale(), sgd.get_yscale(), sgd.get_xlabel()) == ("log", "log", "epsilon")
+    assert (sgd.get_xscale(), sgd.get_yscale(), sgd.get_xlabel()) == ("log", "log", "ε")
     share = plot.sweep(sweep_dataset(), x="neurons", y="converged").axes[0]
     np.testing.assert_array_equal(share.lines[0].get_data(), [[4, 6, 8], [0.5, 0.5, 0.5]])
 
@@ -352,6 +352,31 @@ def test_a_sweep_into_given_axes():
     reference.refuses(lambda: plot.sweep(sweep_dataset(), ax=panels[0]), "ax must be 2 Axes", "got 1 of Axes")
 
 
+def test_a_map_holds_medians_and_a_curve_where_there_is_one_axis():
+    sgd, flow, _ = plot.heat_map(sweep_dataset()).axes
+    np.testing.assert_array_equal(sgd.images[0].get_array(), [[2.0, 2.5, 2.5], [2.5, 2.5, 2.5]])
+    np.testing.assert_allclose(flow.images[0].get_array(), np.full((2, 3), 0.25))
+    assert (sgd.get_xlabel(), sgd.get_ylabel()) == ("neurons", "ε")
+    assert [tick.get_text() for tick in sgd.get_yticklabels()] == ["0.1", "0.01"]
+    shares = plot.convergence(sweep_dataset()).axes[0].images[0]
+    np.testing.assert_array_equal(shares.get_array(), np.full((2, 3), 0.5))
+    assert shares.get_clim() == (0.0, 1.0)
+    curve = plot.heat_map(sweep_dataset().isel(epsilon=0)).axes[0]
+    np.testing.assert_array_equal(curve.lines[0].get_data(), [[4, 6, 8], [2.0, 2.5, 2.5]])
+
+
+def test_shares_of_statuses_are_of_the_runs_that_there_are():
+    data = sweep_dataset()
+    data.status[1, 1] = -1
+    axes = plot.statuses(data, "epsilon").axes[0]
+    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in axes.containers}
+    assert list(heights) == ["successful", "diverged"]
+    np.testing.assert_allclose(list(heights.values()), [[23 / 24, 1.0], [1 / 24, 0.0]], rtol=1e-12)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.1", "0.01"]
+    by_dynamics = [bar.get_height() for bar in plot.statuses(data).axes[0].containers[1]]
+    np.testing.assert_allclose(by_dynamics, [1 / 24, 0.0], rtol=1e-12)
+
+
 @pytest.mark.usefixtures("annotations_off")
 @pytest.mark.parametrize(
     ("draw", "said"),
@@ -361,10 +386,25 @@ def test_a_sweep_into_given_axes():
         (lambda data: plot.sweep(data, y="loss"), "y against 'slow_time' must be one of 'risk', got 'loss'"),
         (lambda data: plot.sweep(data, y="converged"), "got 'converged'"),
         (lambda data: plot.sweep(data, x="epsilon", y="hit_time"), "one of 'risk', 'status', 'converged'"),
-        (lambda data: plot.sweep(data.risk), "the dataset of a sweep, got DataArray"),
-        (lambda data: plot.sweep("run.zarr"), "the dataset of a sweep, got str"),
-        (lambda data: plot.convergence(3), "the dataset of a sweep, got int"),
+        (lambda data: plot.sweep(data.risk), "that of a sweep, got DataArray"),
+        (lambda data: plot.sweep("run.zarr"), "that of a sweep, got str"),
+        (lambda data: plot.convergence(3), "that of a sweep, got int"),
+        (lambda data: plot.heat_map(data, "loss"), "y must be one of 'risk', 'status', 'converged'"),
+        (lambda data: plot.statuses(data, "eta"), "x must be one of 'dynamics', 'epsilon', 'neurons', got 'eta'"),
+        (lambda data: plot.statuses("run.zarr"), "that of a sweep, got str"),
     ],
 )
 def test_a_sweep_that_cannot_be_drawn_is_refused(draw, said):
     reference.refuses(lambda: draw(sweep_dataset()), said)
+
+
+def test_spectra_show_both_signs_and_count_what_is_left_out():
+    rates = np.array([-0.5, 1e-20, 1e-3, 4.0])
+    (axes,) = plot.spectra(rates).axes
+    decays, grows = (np.asarray(dots.get_offsets()) for dots in axes.collections)
+    assert decays.tolist() == [[3.0, 1e-3], [1.0, 4.0]]
+    assert grows.tolist() == [[2.0, 0.5]]
+    figure = plot.spectra(np.stack([rates, 2 * rates]), [0.0, 0.1])
+    assert labels(figure.legends[0])[-1] == "1 zero, or nearly, not shown"
+    decays, _ = (np.asarray(dots.get_offsets()) for dots in figure.axes[0].collections)
+    assert decays.tolist() == [[0.0, 1e-3], [0.0, 4.0], [0.1, 2e-3], [0.1, 8.0]]

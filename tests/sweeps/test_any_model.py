@@ -100,7 +100,7 @@ def test_what_is_not_there_is_said(runs):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"keep": "weights"}, ("keep", "got 'weights'", "keep='model'")),
+        ({"keep": "weights"}, ("keep", "got 'weights'", "'model'")),
         ({"lanes": 0}, ("lanes", "got 0")),
         ({"measure": accuracy}, ("measure", "got <function accuracy")),
         ({"measure": {"accuracy": 3}}, ("measure['accuracy']", "got 3")),

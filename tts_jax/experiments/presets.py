@@ -12,6 +12,7 @@ from .base import AbstractExperiment
 from .comparison import Comparison
 from .finite_data import FiniteData
 from .is_diffusion import IsDiffusion
+from .orders import Orders
 from .regime_atlas import RegimeAtlas
 from .settings import changed
 from .sketches import Notation, ReducedSketch
@@ -116,6 +117,16 @@ IS_IT_A_DIFFUSION = IsDiffusion(
     slow_times=(2.0, 0.5, 5e-4),
     seeds=20,
 )
+ORDERS = Orders(
+    name="orders",
+    profile="paper",
+    shows="orders of ours",
+    description="with which order SGD, the flow, the reduced flow and the limit approach each other",
+    epsilons=(1e-6, 3e-7, 1e-7, 3e-8, 1e-8),
+    etas=(4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4),
+    step_sizes=(2.4e-4, 1.2e-4, 6e-5, 3e-5, 1.5e-5, 7.5e-6, 3.75e-6),
+    seeds=128,
+)
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
     NOTATION,
@@ -155,6 +166,15 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         substeps=2,
     ),
     IS_IT_A_DIFFUSION,
+    dataclasses.replace(
+        ORDERS,
+        profile="quick",
+        epsilons=(1e-6, 1e-7, 1e-8),
+        etas=(2e-3, 1e-3, 5e-4),
+        step_sizes=(1.2e-4, 3e-5, 7.5e-6),
+        seeds=64,
+    ),
+    ORDERS,
 )
 
 UNCLAIMED = frozenset(

@@ -11,5 +11,11 @@ colour-blind. A trajectory that failed says so in the legend.
 
 from .boxes import boxes as boxes
 from .sketches import moves as moves, notation as notation
-from .sweeps import convergence as convergence, sweep as sweep
+from .spectra import spectra as spectra
+from .sweeps import (
+    convergence as convergence,
+    heat_map as heat_map,
+    statuses as statuses,
+    sweep as sweep,
+)
 from .trajectories import animation as animation, functions as functions, risks as risks

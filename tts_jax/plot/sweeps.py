@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from .. import _checks as checks
+from ..sweeps.results import check_sweep
 from ..trajectory import Status
 from .style import OTHERS, STYLE, WIDTH, canvas, new_figure
 
@@ -15,12 +17,18 @@ if TYPE_CHECKING:
     import xarray
 
 MOST_LINES = 8
-NAMED = "dynamics", "target"
-"""Dimensions without an order: each value has a panel of its own."""
+MARGIN = 0.04
 GEOMETRIC = "epsilon", "eta", "step_size"
 """Axes on a log scale."""
 SHARE = "share of global convergence"
-LABELS = {"risk": r"error $\int_0^1 (f - f^*)^2\,dx$", "converged": SHARE, "slow_time": "slow time τ"}
+LABELS = {
+    "risk": r"error $\mathbb{E}\,(f - f^*)^2$",
+    "converged": SHARE,
+    "slow_time": "slow time τ",
+    "epsilon": "ε",
+    "eta": "η",
+    "step_size": "step size h",
+}
 
 
 def sweep(dataset: "xarray.Dataset", x: str = "slow_time", y: str = "risk", *, ax: Any = None) -> Figure:
@@ -29,21 +37,21 @@ def sweep(dataset: "xarray.Dataset", x: str = "slow_time", y: str = "risk", *, a
 
     `x` is "slow_time" or a numerical axis of the sweep, e.g. "epsilon"; against an axis the last save counts. `y` has
     one number for each run ("steps", "converged") or save ("risk"). One line for each value of the first other
-    numerical axis (of at most 8), over all values of the rest together; a panel for each dynamics and target. Where
-    there is no other numerical axis the lines are the dynamics. Runs that failed are left out, or have not converged,
-    and the legend counts them.
+    numerical axis (of at most 8), over all values of the rest together; a panel for each dynamics, target and other
+    value that is no number. Where there is no other numerical axis the lines are the first of those. Runs that failed
+    are left out, or have not converged, and the legend counts them.
 
     `ax`, as many axes (of Matplotlib) as panels, are drawn into in place of a new figure; their figure is returned.
 
     Raises `ValueError` for a dataset that is not of a sweep, and an `x` or `y` that it has not.
     """
-    dims = _check(dataset, x, y)
-    lines = next((dim for dim in dims if dim not in (x, *NAMED)), next(iter(d for d in dims if d != x), None))
+    dims, without_order = _check(dataset, x, y), _without_order(dataset)
+    lines = next((dim for dim in dims if dim not in (x, *without_order)), next(iter(d for d in dims if d != x), None))
     indices = [None] if lines is None else np.linspace(0, dataset.sizes[lines] - 1, MOST_LINES).round().astype(int)
     values = dataset[y].where(dataset.status >= 0 if y == "converged" else dataset.status == Status.SUCCESSFUL)
     if x != "slow_time" and "slow_time" in values.dims:
         values = values.isel(slow_time=-1)
-    named = [dim for dim in dims if dim in NAMED and dim != lines]
+    named = [dim for dim in dims if dim in without_order and dim != lines]
     with rc_context(STYLE):
         figure, panels = _panels(values, named, ax)
         for axes, part in panels:
@@ -56,6 +64,7 @@ def sweep(dataset: "xarray.Dataset", x: str = "slow_time", y: str = "risk", *, a
                 drawn = label if at or failed else None
                 _draw_line(axes, dataset[x].values, part.isel(at).transpose(x, ...).values, k, drawn, y)
             axes.set(xlabel=LABELS.get(x, x), xscale="log" if x in GEOMETRIC else "linear")
+            axes.set_xlim(*_limits(dataset[x].values, x in GEOMETRIC))  # also where no run succeeded
             axes.set_yscale("log" if y == "risk" else "linear")
             if y == "converged":
                 axes.set_ylim(-0.02, 1.02)
@@ -75,21 +84,21 @@ def sweep(dataset: "xarray.Dataset", x: str = "slow_time", y: str = "risk", *, a
 
 def _check(dataset: "xarray.Dataset", x: str, y: str) -> list[str]:
     """The dimensions of its runs, but for the seed."""
-    _check_sweep(dataset)
+    check_sweep(dataset)
     dims = [str(dim) for dim in dataset.status.dims if dim != "seed"]
-    runs = set(dataset.status.dims)
-    possible = ["slow_time", *(dim for dim in dims if dim not in NAMED)]
+    possible = ["slow_time", *(dim for dim in dims if dim not in _without_order(dataset))]
     checks.choice("x", x, possible)
-    drawable = [str(name) for name, of in dataset.data_vars.items() if runs <= set(of.dims) <= {*runs, "slow_time"}]
+    drawable = _drawable(dataset)
     if x == "slow_time":
         drawable = [name for name in drawable if "slow_time" in dataset[name].dims]
     checks.choice(f"y against {x!r}", y, drawable)
     return dims
 
 
-def _check_sweep(dataset: "xarray.Dataset") -> None:
-    if "seed" not in getattr(dataset, "dims", ()) or "status" not in getattr(dataset, "data_vars", ()):
-        raise ValueError(f"this draws the dataset of a sweep, got {checks.called(dataset)}: pass tts.load('run.zarr')")
+def _drawable(dataset: "xarray.Dataset") -> list[str]:
+    """What has one number for each run, or save."""
+    runs = set(dataset.status.dims)
+    return [str(name) for name, of in dataset.data_vars.items() if runs <= set(of.dims) <= {*runs, "slow_time"}]
 
 
 def _draw_line(axes: Axes, x: np.ndarray, rows: np.ndarray, k: int, label: str | None, y: str) -> None:
@@ -112,39 +121,108 @@ def _draw_line(axes: Axes, x: np.ndarray, rows: np.ndarray, k: int, label: str |
 
 
 def convergence(dataset: "xarray.Dataset", *, ax: Any = None) -> Figure:
-    """The share of seeds that converged: a map over the first two numerical axes, or a curve over one; a panel for each
-    dynamics and target, in `ax` where as many axes (of Matplotlib) are given.
+    """The share of seeds that converged: `heat_map(dataset, "converged")`.
 
     Raises `ValueError` for a dataset without that share.
     """
-    _check_sweep(dataset)
+    check_sweep(dataset)
     if "converged" not in dataset:
         raise ValueError("this sweep has no share of convergence: its target is not piecewise constant")
-    share = dataset.converged.where(dataset.status >= 0).mean("seed")
-    dims = [dim for dim in share.dims if dim not in NAMED]
-    share = share.mean(dims[2:])
+    return heat_map(dataset, "converged", ax=ax)
+
+
+def heat_map(dataset: "xarray.Dataset", y: str = "risk", *, ax: Any = None) -> Figure:
+    """A variable of a sweep over its first two numerical axes, or a curve over one: at the last save, the median over
+    seeds and other axes of the runs that succeeded; of `y="converged"`, the share of all. A panel for each dynamics,
+    target and other value that is no number, in `ax` where as many axes (of Matplotlib) are given.
+
+    Raises `ValueError` for a dataset that is not of a sweep, and a `y` that it has not.
+    """
+    check_sweep(dataset)
+    checks.choice("y", y, _drawable(dataset))
+    is_share = y == "converged"
+    dims = [dim for dim in dataset.status.dims if dim != "seed" and dim not in _without_order(dataset)]
+    values = dataset[y].where(dataset.status >= 0 if is_share else dataset.status == Status.SUCCESSFUL)
+    values = values.isel(slow_time=-1) if "slow_time" in values.dims else values
+    over = ["seed", *dims[2:]]
+    values = values.mean(over) if is_share else values.median(over)
+    label = LABELS.get(y, y) if is_share else f"median {LABELS.get(y, y)}"
+    logarithmic = y == "risk" and bool((values > 0).any())
+    low, high = (0.0, 1.0) if is_share else (float(values.min()), float(values.max()))
+    scale = LogNorm(float(values.where(values > 0).min()), high) if logarithmic else Normalize(low, high)
     with rc_context(STYLE):
-        figure, panels = _panels(share, [dim for dim in share.dims if dim in NAMED], ax)
+        figure, panels = _panels(values, [str(dim) for dim in values.dims if dim not in dims], ax)
         for axes, part in panels:
             if len(dims) >= 2:
-                image = axes.imshow(part.values, vmin=0, vmax=1, cmap="viridis", origin="lower", aspect="auto")
+                image = axes.imshow(part.values, norm=scale, cmap="viridis", origin="lower", aspect="auto")
                 axes.set_yticks(range(part.sizes[dims[0]]), [_label(value) for value in part[dims[0]].values])
                 axes.set_xticks(range(part.sizes[dims[1]]), [_label(value) for value in part[dims[1]].values])
-                axes.set(xlabel=dims[1])
-                _label_rows(axes, dims[0], ax)
-            elif dims:
+                axes.set(xlabel=LABELS.get(str(dims[1]), dims[1]))
+                _label_rows(axes, LABELS.get(str(dims[0]), str(dims[0])), ax)
+                continue
+            if dims:
                 axes.plot(part[dims[0]], part, "o-", color=OTHERS[0]["color"])
-                axes.set(xlabel=dims[0], ylim=(-0.02, 1.02))
-                _label_rows(axes, SHARE, ax)
-                if dims[0] in GEOMETRIC:
-                    axes.set_xscale("log")
+                axes.set(xlabel=LABELS.get(str(dims[0]), dims[0]))
+                axes.set_xscale("log" if dims[0] in GEOMETRIC else "linear")
             else:
                 axes.bar(["all seeds"], [float(part)], color=OTHERS[0]["color"])
-                axes.set(ylim=(0, 1))
-                _label_rows(axes, SHARE, ax)
+            axes.set_yscale("log" if logarithmic else "linear")
+            if is_share:
+                axes.set_ylim(-0.02, 1.02)
+            _label_rows(axes, label, ax)
         if len(dims) >= 2:
-            figure.colorbar(image, ax=[axes for axes, _ in panels], label=SHARE)
+            figure.colorbar(image, ax=[axes for axes, _ in panels], label=label)
     return figure
+
+
+def statuses(dataset: "xarray.Dataset", x: str | None = None, *, ax: Any = None) -> Figure:
+    """How runs ended, as shares of all that have been computed: a bar for each value of the axis `x`, by default of the
+    first one.
+
+    `ax` is drawn into (axes of Matplotlib) in place of a new figure.
+
+    Raises `ValueError` for a dataset that is not of a sweep, and an `x` that it has not.
+    """
+    check_sweep(dataset)
+    dims = [str(dim) for dim in dataset.status.dims if dim != "seed"]
+    if x is not None:
+        checks.choice("x", x, dims)
+    over = x or next(iter(dims), None)
+    labels = ["all runs"] if over is None else [_label(value) for value in dataset[over].values]
+    rows = dataset.status.values.reshape(1, -1) if over is None else dataset.status.transpose(over, ...).values
+    rows = rows.reshape(len(labels), -1)
+    known = np.maximum((rows >= 0).sum(1), 1)
+    with rc_context(STYLE):
+        figure, (axes,) = canvas(ax, 1, lambda: _alone(0.7 * WIDTH, 2.9))
+        below = np.zeros(len(labels))
+        for k, end in enumerate(Status):
+            share = (rows == end).sum(1) / known
+            if k == 0 or share.any():
+                axes.bar(labels, share, bottom=below, label=end.label, color=OTHERS[k]["color"])
+                below = below + share
+        axes.set(xlabel=LABELS.get(over or "", over or ""), ylabel="share of runs", ylim=(0, 1.02))
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def _limits(x: np.ndarray, logarithmic: bool) -> tuple[float | None, float | None]:
+    """With a margin on both sides; none of one value."""
+    low, high = float(x.min()), float(x.max())
+    if low == high:
+        return None, None
+    if logarithmic:
+        return low * (low / high) ** MARGIN, high * (high / low) ** MARGIN
+    return low - MARGIN * (high - low), high + MARGIN * (high - low)
+
+
+def _alone(width: float, height: float) -> tuple[Figure, list[Axes]]:
+    figure = new_figure(width, height)
+    return figure, [figure.subplots()]
+
+
+def _without_order(dataset: "xarray.Dataset") -> list[str]:
+    """Dimensions whose values are no numbers: each of them has a panel of its own."""
+    return [str(dim) for dim in dataset.status.dims if dataset[dim].dtype.kind in "OUT"]
 
 
 def _panels(
@@ -167,7 +245,7 @@ def _panels(
     for axes, place in zip(drawn, places, strict=True):
         part = values.isel(dict(zip(named, place, strict=True)))
         title = [
-            _label(part[dim].item()) if dim == "dynamics" else f"{dim} {k}" for dim, k in zip(named, place, strict=True)
+            f"{dim} {k}" if dim == "target" else _label(part[dim].item()) for dim, k in zip(named, place, strict=True)
         ]
         axes.set_title(", ".join(title))
         panels.append((axes, part))

@@ -22,7 +22,8 @@ DEFAULTS: dict[str, Any] = {"neurons": 20, "eta": 4e-3}
 """Of a start that needs them."""
 SIZES = 8, 12, 20, 32, 48, 64
 """Networks are padded to one of these numbers of neurons, or to a multiple of 64, and share its compiled program."""
-CHUNK_RUNS = 32
+CHUNK_RUNS, MOST_CHUNK_RUNS, CHUNKS = 32, 256, 64
+"""Runs in a chunk: more than the first where there would be more than so many chunks of a cell, as each is a file."""
 CHUNK_BYTES = 2**26
 """No chunk holds more, unless one run does."""
 

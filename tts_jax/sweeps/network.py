@@ -16,6 +16,7 @@ from .axes import label
 from .grid import Grid, uniform_start
 from .kept import MODEL, named_leaves
 from .keywords import Init
+from .results import check_sweep
 
 if TYPE_CHECKING:
     import xarray
@@ -50,8 +51,8 @@ def model(dataset: "xarray.Dataset", *, init: Callable[..., PyTree] | None = Non
     Raises `ValueError` for a dataset without networks, a run that is missing or not there, a dimension that is not
     named, and another `init` than that of the sweep.
     """
-    names = [name for name in dataset if str(name).startswith(MODEL)]
-    if not names or "configuration" not in dataset.attrs:
+    check_sweep(dataset)
+    if not any(str(name).startswith(MODEL) for name in dataset) or "configuration" not in dataset.attrs:
         raise ValueError("the dataset holds no networks: run the sweep with keep='model'")
     run = _selected(dataset, at)
     if run.status < 0:
@@ -61,9 +62,9 @@ def model(dataset: "xarray.Dataset", *, init: Callable[..., PyTree] | None = Non
     init = _known.get((began,), uniform_start if began == label(uniform_start) else None) if init is None else init
     if init is None:
         raise ValueError(f"the sweep began from init={began} in another process: pass that function, init=...")
+    takes = Init(init, {}).takes
     if label(init) != began:
         raise ValueError(f"the sweep began from init={began}, got {label(init)}: pass that function")
-    takes = Init(init, {}).takes
     described = configuration["fixed"] | {name: run[name].item() for name in configuration["axes"]}
     settings = {name: _value(began, name, value, at) for name, value in described.items() if takes(name)}
     start = init(jax.random.key(int(run.seed)), **settings)
@@ -84,7 +85,9 @@ def _selected(dataset: "xarray.Dataset", at: dict[str, Any]) -> "xarray.Dataset"
             raise ValueError(f"the dataset has no dimension {name}: choose of {', '.join(map(str, run.status.dims))}")
         there = run[name].values
         is_number = there.dtype != object
-        near = np.isclose(there, value, rtol=1e-9, atol=0.0) if is_number else there == label(value)
+        near = (
+            np.isclose(there, checks.scalar(name, value), rtol=1e-9, atol=0.0) if is_number else there == label(value)
+        )
         if not near.any():
             raise ValueError(
                 f"{name} = {checks.shown(value)} is not in the dataset, which has {checks.one_line(there)}"

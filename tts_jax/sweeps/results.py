@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import PyTree
 from typing_extensions import override
 
+from .. import _checks as checks
 from .._provenance import Provenance
 from ..trajectory import Status
 from .arrivals import CONVERGED, applies, arrivals
 from .axes import label
-from .grid import CHUNK_BYTES, CHUNK_RUNS, Chunk, Grid
+from .grid import CHUNK_BYTES, CHUNK_RUNS, CHUNKS, MOST_CHUNK_RUNS, Chunk, Grid
 from .kept import Kept, over_saves
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Layout:
         self.variables = _variables(grid, kept)
         """`status` is the last: where it is, all others are."""
         self.bytes_of_a_run = sum(variable.nbytes for variable in self.variables.values())
-        self.chunk_size = max(1, min(CHUNK_RUNS, CHUNK_BYTES // self.bytes_of_a_run, len(grid.seeds)))
+        wanted = min(MOST_CHUNK_RUNS, max(CHUNK_RUNS, len(grid.seeds) // CHUNKS))
+        self.chunk_size = max(1, min(wanted, CHUNK_BYTES // self.bytes_of_a_run, len(grid.seeds)))
         """Runs in a chunk, so that its results fit into `CHUNK_BYTES`."""
         self.coordinates = _coordinates(grid, self.variables)
         measured = {"measure": kept.describe()} if kept.measure else {}
@@ -73,7 +75,7 @@ class Layout:
             unpadded = starts.positions[:, : own["positions"][0]]
             starts = dataclasses.replace(starts, weights=np.zeros_like(unpadded), positions=unpadded)
             slow_times, positions, risk = self.grid.slow_times, found["positions"], found["risk"]
-            found |= arrivals(cell.target, starts, slow_times, positions, risk)
+            found |= arrivals(cell.problem, starts, slow_times, positions, risk)
         return {name: _filled(found.get(name), variable, chunk.runs) for name, variable in self.variables.items()}
 
 
@@ -199,6 +201,11 @@ class Memory(Results):
             coords=layout.coordinates,
             attrs=layout.attributes,
         )
+
+
+def check_sweep(dataset: Any) -> None:
+    if "seed" not in getattr(dataset, "dims", ()) or "status" not in getattr(dataset, "data_vars", ()):
+        raise ValueError(f"dataset must be that of a sweep, got {checks.called(dataset)}: pass tts.load('run.zarr')")
 
 
 def endings(status: Any) -> str:

@@ -84,10 +84,11 @@ def sweep(
     is a thread for each core) change no result: bit for bit of SGD, of flows to the rounding of another program, which
     their tolerance covers.
 
-    Runs are kept in chunks of up to 32 consecutive seeds, that depend on the grid alone; `progress(done, total)` counts
-    runs, and `True` reports them on the standard error, with failures, throughput and the time left. With a `store` (a
-    path that ends in `.zarr`) each chunk is written as it is finished, and a sweep that finds its own store there
-    computes what is missing or damaged only. It is refused while another one writes there.
+    Runs are kept in chunks of 32 consecutive seeds, and up to 256 where there are thousands, as the grid alone has it.
+    `progress(done, total)` counts runs, and `True` reports them on the standard error, with failures, throughput and
+    the time left. With a `store` (a path that ends in `.zarr`) each chunk is written as it is finished, and a sweep
+    that finds its own store there computes what is missing or damaged only. It is refused while another one writes
+    there.
     Where `jax.distributed.initialize()` has been called, each process computes its share into the common `store` and
     returns what is there when it is done.
 
@@ -111,8 +112,8 @@ def sweep(
     checks.truth("weights", weights)
     if attributes is not None:
         checks.instance("attributes", attributes, Mapping, '{"author": "me"}')
-    if keep not in (None, "model"):
-        raise ValueError(f"keep must be 'model' or None, got {checks.shown(keep)}: pass keep='model'")
+    if keep is not None:
+        checks.choice("keep", keep, ["model"])
     if lanes is not None:
         checks.count("lanes", lanes)
     if devices is not None and not (

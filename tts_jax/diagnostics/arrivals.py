@@ -1,4 +1,4 @@
-"""What can be read off a run, or asked of it."""
+"""When neurons arrive at the jumps of the target."""
 
 import diffrax
 import jax
@@ -6,15 +6,14 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from . import _checks as checks
-from ._program import program
-from .dynamics import GradientFlow
-from .dynamics.base import Groups, ratios_of
-from .dynamics.flow.equation import Choice, FlowEquation
-from .dynamics.integration import Integration, integrate
-from .networks import ShallowNetwork
-from .problems import AbstractProblem, Regression
-from .trajectory import Status
+from .. import _checks as checks
+from .._program import program
+from ..dynamics import GradientFlow
+from ..dynamics.flow.equation import Choice, FlowEquation
+from ..dynamics.integration import Integration, integrate
+from ..networks import ShallowNetwork
+from ..problems import AbstractProblem, Regression
+from ..trajectory import Status
 
 
 def hit_times(
@@ -40,8 +39,7 @@ def hit_times(
             "hit_times needs a Regression on a PiecewiseConstant target and a ShallowNetwork of SmoothStep neurons, "
             f"got {type(problem).__name__} and {type(model).__name__}"
         )
-    groups = Groups.of(model, flow.slow, flow.frozen)
-    equation = FlowEquation(ratios_of(flow.epsilon), problem, groups, groups.knows(structure))
+    equation = flow.equation(model, problem)
     solver = equation.choose(end) if flow.solver is None else flow.solver
     return _hit_times(equation, solver, flow.integration, structure.staircase(problem).jumps, end)
 
