@@ -14,15 +14,23 @@ from .distance import distance as distance
 from .dynamics import (
     SGD as SGD,
     GradientFlow as GradientFlow,
+    OverlapFlow as OverlapFlow,
     ReducedFlow as ReducedFlow,
     TwoTimescaleLimit as TwoTimescaleLimit,
 )
-from .networks import PerceptronNetwork as PerceptronNetwork, ShallowNetwork as ShallowNetwork
+from .hermite import Hermite as Hermite
+from .networks import (
+    PerceptronNetwork as PerceptronNetwork,
+    ShallowNetwork as ShallowNetwork,
+    SphereNetwork as SphereNetwork,
+)
+from .overlaps import Overlaps as Overlaps
 from .problems import (
     Dataset as Dataset,
     GaussianRegression as GaussianRegression,
     NormDataset as NormDataset,
     Regression as Regression,
+    SingleIndex as SingleIndex,
 )
 from .simulate import simulate as simulate
 from .sweeps import load as load, run_each as run_each, sweep as sweep
@@ -58,7 +66,10 @@ NOUNS = (
     "GaussianRegression",
     "GradientFlow",
     "Heaviside",
+    "Hermite",
     "NormDataset",
+    "OverlapFlow",
+    "Overlaps",
     "PerceptronNetwork",
     "PiecewiseConstant",
     "PiecewiseLinear",
@@ -66,8 +77,10 @@ NOUNS = (
     "ReducedFlow",
     "Regression",
     "ShallowNetwork",
+    "SingleIndex",
     "SmoothStep",
     "SmoothTarget",
+    "SphereNetwork",
     "Stats",
     "Status",
     "Trajectory",
