@@ -39,20 +39,18 @@ def test_normalised_polynomials_stay_right_at_a_high_degree():
 def test_the_risk_of_each_degree_against_quadrature():
     """In three dimensions, by a product rule that is exact for these degrees."""
     problem = tts.SingleIndex([1.0, -1.0, 0.5], tts.Hermite([0.2, 0.9, -0.5]), noise=2.0)
-    network = tts.SphereNetwork(
-        [1.0, -0.6], [[0.3, 2.0, 0.0], [-1.0, 0.1, 0.4]], tts.Hermite([0.5, 0.3, 0.8, -0.6])
-    )
+    network = tts.SphereNetwork([1.0, -0.6], [[0.3, 2.0, 0.0], [-1.0, 0.1, 0.4]], tts.Hermite([0.5, 0.3, 0.8, -0.6]))
     nodes, weights = hermite_e.hermegauss(8)
     x = np.stack(np.meshgrid(nodes, nodes, nodes), axis=-1).reshape(-1, 3)
     w = np.einsum("i,j,k->jik", *3 * [weights / weights.sum()]).ravel()
     error = jax.vmap(network)(x) - problem.target(x @ problem.direction)
-    assert problem.risk(network) == pytest.approx(w @ error**2, abs=1e-13)
+    assert problem.risk(network) == pytest.approx(float(w @ error**2), abs=1e-13)
     u = np.asarray(network.directions) / np.linalg.norm(network.directions, axis=1)[:, None]
     for k, part in enumerate(problem.risk_by_degree(network)):
         phi, sigma = (0.2, 0.9, -0.5, 0.0)[k], (0.5, 0.3, 0.8, -0.6)[k]
         of_degree = [by_numpy(np.eye(k + 1)[k], x @ v) for v in (*u, problem.direction)]
         parts = 0.5 * sigma * (of_degree[0] - 0.6 * of_degree[1]) - phi * of_degree[2]
-        assert part == pytest.approx(w @ parts**2, abs=1e-13)
+        assert part == pytest.approx(float(w @ parts**2), abs=1e-13)
     overlaps = tts.Overlaps.of(network, problem.direction[None])
     assert problem.risk(overlaps) == pytest.approx(float(problem.risk(network)), abs=1e-14)
 

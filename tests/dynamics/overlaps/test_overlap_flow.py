@@ -59,18 +59,18 @@ def by_scipy(epsilon, lengths, a, s, r, times):
     return found.y[:m].T, e @ teacher, e @ np.swapaxes(e, 1, 2)
 
 
-@pytest.mark.parametrize("m", [4, 12])
+@pytest.mark.parametrize("m", [4, 11])
 def test_from_overlaps_of_any_lengths(m):
     """Few neurons, with a dense Jacobian; and more, whose weights alone are factored. It starts at d = infinity."""
-    rng, epsilon, times = np.random.default_rng(m), 1e-2, np.array([0.0, 1e-3, 0.1, 1.0, 0.5 * m, 5.0 * m])
+    rng, epsilon, times = np.random.default_rng(m), 1e-2, np.array([0.0, 1e-3, 0.1, 1.0, 0.5 * m, 2.0 * m])
     a, lengths = rng.normal(size=m), rng.uniform(0.5, 2.0, m)
     start = tts.Overlaps(a, np.diag(lengths**2), np.zeros((m, 1)), ONES)
     run = tts.simulate(tts.OverlapFlow(epsilon), start, UNKNOWN_D, times)
     want_a, want_s, want_r = by_scipy(epsilon, lengths, a, np.zeros(m), np.eye(m), times)
     assert run.stats.method.endswith("dense Jacobian" if m == 4 else "stiff weights factored")
     np.testing.assert_allclose(run.model.weights, want_a, atol=1e-6)
-    np.testing.assert_allclose(run.model.teacher[..., 0] / lengths, want_s, atol=1e-6)
-    np.testing.assert_allclose(run.model.student / np.outer(lengths, lengths), want_r, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(run.model.teacher)[..., 0] / lengths, want_s, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(run.model.student) / np.outer(lengths, lengths), want_r, atol=1e-6)
 
 
 def closed_by_scipy(epsilon, a, times):
@@ -119,14 +119,16 @@ def test_derivatives_and_vmap(pairs):
 
     def last(a, epsilon):
         start = tts.Overlaps(a, student, jnp.zeros((m, 1)), ONES)
-        return tts.simulate(tts.OverlapFlow(epsilon, max_steps=256), start, UNKNOWN_D, jnp.array([0.5])).risk[-1]
+        return tts.simulate(
+            tts.OverlapFlow(epsilon, max_steps=64, rtol=1e-6, atol=1e-6), start, UNKNOWN_D, jnp.array([0.1])
+        ).risk[-1]
 
-    both = jax.jit(jax.vmap(last))(jnp.stack([a, a, a + 1e-4, a - 1e-4]), jnp.array([0.1, 0.2, 0.1, 0.1]))
-    slope = jax.jit(jax.grad(last))(a, jnp.array(0.1))
+    both = reference.quick_jit(jax.vmap(last))(jnp.stack([a, a, a + 1e-4, a - 1e-4]), jnp.array([0.1, 0.2, 0.1, 0.1]))
+    slope = reference.quick_jit(jax.grad(last))(a, jnp.array(0.1))
     assert jnp.sum(slope) == pytest.approx(float(both[2] - both[3]) / 2e-4, rel=1e-5)
     start = tts.Overlaps(a, student, jnp.zeros((m, 1)), ONES)
-    alone = tts.simulate(tts.OverlapFlow(0.2), start, UNKNOWN_D, [0.5])
-    assert alone.risk[-1] == pytest.approx(float(both[1]), rel=1e-9)
+    alone = tts.simulate(tts.OverlapFlow(0.2, rtol=1e-6, atol=1e-6), start, UNKNOWN_D, [0.1])
+    assert alone.risk[-1] == pytest.approx(float(both[1]), rel=1e-8)
 
 
 def test_goes_on_and_refuses():

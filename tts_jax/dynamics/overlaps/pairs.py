@@ -126,7 +126,12 @@ class StiffWeights(AbstractShiftedJacobian):
         size = jax.lax.stop_gradient(jnp.linalg.norm(right))
         right = right / jnp.where(size > 0, size, 1.0)  # what is below the unit of rounding is nothing to JAX's GMRES
         x, _ = gmres(
-            lambda z: precondition(product(z)), right, tol=tolerance, restart=KRYLOV, maxiter=1, solve_method="incremental"
+            lambda z: precondition(product(z)),
+            right,
+            tol=tolerance,
+            restart=KRYLOV,
+            maxiter=1,
+            solve_method="incremental",
         )
         left = jnp.linalg.norm(precondition(product(x)) - right)
         return size * jnp.where(left <= 10 * tolerance, x, jnp.nan)
