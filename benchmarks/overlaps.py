@@ -32,7 +32,7 @@ REPEATED = 1.0
 """Solves shorter than this are repeated."""
 EPSILONS = (1e-2, 1e-4)
 PAIRS, CLOSED = (10, 30, 100), (10, 30, 100, 300, 1000)
-"""Neurons, with all overlaps, and closed by r_ij = s_i s_j."""
+"""Neurons, with all overlaps, and in the mean field."""
 MOST_LSODA = {True: 30, False: 300}
 """Beyond so many neurons, by `pairs`, LSODA takes many minutes: its matrices have 5,000 rows with all overlaps of 100."""
 END = 5.0
@@ -63,9 +63,9 @@ def lsoda(a, pairs, epsilon, end):
         a, s, r = overlaps(y)
         v, dv = 1 + s * (1 + s * (1 + s)), 1 + s * (2 + 3 * s)
         if r is None:
-            b, q = 1 - moments(a, s), s**2
-            d_a = b[0] + s * (b[1] + s * (b[2] + s * b[3])) - a / m * (4 - (1 + q * (1 + q * (1 + q))))
-            d_s = a * (1 - q) * (b[1] + s * (2 * b[2] + 3 * b[3] * s) + a / m * s * (1 + q * (2 + 3 * q)))
+            b = 1 - moments(a, s)
+            d_a = b[0] + s * (b[1] + s * (b[2] + s * b[3]))
+            d_s = a * (1 - s**2) * (b[1] + s * (2 * b[2] + 3 * b[3] * s))
             return 2 / m * np.concatenate([d_a / epsilon, d_s])
         d_a = v - (1 + r * (1 + r * (1 + r))) @ a / m
         push = (1 + r * (2 + 3 * r)) * (a / m)
@@ -126,7 +126,7 @@ def plot(path: Path):
                 points = [(row["neurons"], row[name]) for row in rows if row[name] is not None]
                 label = f"{name}, $\\varepsilon$ = {epsilon:g}"
                 axes.loglog(*np.reshape(points, (-1, 2)).T, style, color=COLOURS[name], marker="o", label=label)
-        unknowns = "m (m + 2) unknowns" if pairs else r"$r_{ij} = s_i s_j$: 2 m unknowns"
+        unknowns = "m (m + 2) unknowns" if pairs else "mean field: 2 m unknowns"
         axes.set(title=f"{'all overlaps: ' if pairs else ''}{unknowns}", xlabel="neurons m")
         axes.grid(alpha=0.25)
     panels[0].set_ylabel(f"seconds, tolerance {results['tolerance']:g}, one core")

@@ -55,13 +55,18 @@ def test_the_risk_of_each_degree_against_quadrature():
     assert problem.risk(overlaps) == pytest.approx(float(problem.risk(network)), abs=1e-14)
 
 
-def test_overlaps_that_share_the_teacher_alone():
-    s = np.array([0.3, -0.8, 0.0])
-    full = np.outer(s, s) + np.diag(1 - s**2)
+def test_the_mean_field_has_the_risk_of_many_copies():
+    """Of 1,000 neurons with each overlap, what they share alone counts: up to the diagonal, of order 1 / m."""
+    s, a, copies = np.array([0.3, -0.8, 0.0]), np.array([1.0, 2.0, -0.7]), 1000
     problem, activation = tts.SingleIndex([1.0], tts.Hermite([0.2, 0.9])), tts.Hermite([1.0, 0.5, 0.2])
-    short, long = (tts.Overlaps([1.0, 2.0, -0.7], r, s[:, None], activation) for r in (None, full))
-    np.testing.assert_allclose(problem.risk_by_degree(short), problem.risk_by_degree(long), atol=1e-15)
-    reference.close(problem.normal_equations(short), problem.normal_equations(long))
+    few = tts.Overlaps(a, None, s[:, None], activation)
+    many_s, many_a = np.tile(s, copies), np.tile(a, copies)
+    full = np.outer(many_s, many_s) + np.diag(1 - many_s**2)
+    many = tts.Overlaps(many_a, full, many_s[:, None], activation)
+    own = (a**2 @ (1.29 - (1 + 0.25 * s**2 + 0.04 * s**4))) / (9 * copies)
+    assert problem.risk(few) + own == pytest.approx(float(problem.risk(many)), abs=1e-12)
+    gram, cross, square = problem.normal_equations(few)
+    assert a @ gram @ a - 2 * cross @ a + square == pytest.approx(float(problem.risk(few)), abs=1e-14)
 
 
 def test_a_step_of_sgd_lengthens_directions_by_its_square():

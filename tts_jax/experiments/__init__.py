@@ -19,6 +19,7 @@ from .base import (
 )
 from .comparison import Comparison as Comparison, to_dataset as to_dataset
 from .finite_data import FiniteData as FiniteData
+from .learning_order import LearningOrder as LearningOrder
 from .presets import PRESETS as PRESETS, preset as preset
 from .regime_atlas import RegimeAtlas as RegimeAtlas
 from .reproduce import (

@@ -11,6 +11,7 @@ from .. import _checks as checks
 from .base import AbstractExperiment
 from .comparison import Comparison
 from .finite_data import FiniteData
+from .learning_order import LearningOrder
 from .regime_atlas import RegimeAtlas
 from .settings import changed
 from .sketches import Notation, ReducedSketch
@@ -103,6 +104,20 @@ REGIME_ATLAS = RegimeAtlas(
     sgd_seeds=8,
     sgd_slow_time=3.0,
 )
+LEARNING_ORDER = LearningOrder(
+    name="learning-order",
+    profile="paper",
+    shows="high dimension",
+    description="with fast weights, a single-index target is learned degree after degree",
+    epsilons=(1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7),
+    neurons=200,
+    starts=20,
+    sgd_epsilon=1e-2,
+    sgd_neurons=20,
+    sgd_inputs=200,
+    sgd_repeats=12,
+    step_size=2e-3,
+)
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
     NOTATION,
@@ -132,10 +147,25 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         sgd_sizes=(5, 12),
     ),
     REGIME_ATLAS,
+    dataclasses.replace(LEARNING_ORDER, profile="quick", starts=8, sgd_repeats=6, step_size=1e-2),
+    LEARNING_ORDER,
 )
 
 UNCLAIMED = frozenset(
-    {"description", "first_save", "frame_every", "panels", "repeats", "saves", "seed", "seeds", "sgd_seeds", "shows"}
+    {
+        "description",
+        "first_save",
+        "frame_every",
+        "panels",
+        "repeats",
+        "saves",
+        "seed",
+        "seeds",
+        "sgd_repeats",
+        "sgd_seeds",
+        "shows",
+        "starts",
+    }
 )
 """Settings that no claim is about: which repeats are drawn, how many, and what the figures show of them."""
 

@@ -80,8 +80,7 @@ class SingleIndex(AbstractProblem):
         a, degree = model.weights, len(phi) - 1
         first = powers(s, degree) @ a / len(a)
         if r is None:
-            rest = (1 - powers(s, degree) ** 2) @ a**2 / len(a) ** 2
-            return (phi - sigma * first) ** 2 + sigma**2 * rest
+            return (phi - sigma * first) ** 2
         return phi**2 - 2 * phi * sigma * first + sigma**2 * (powers(r, degree) @ a @ a) / len(a) ** 2
 
     def series(self, activation: Hermite) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
@@ -173,7 +172,7 @@ def powers(x: Float[Array, "*n"], degree: int) -> Float[Array, "k *n"]:
 def _normal_equations(problem: SingleIndex, model: SphereNetwork | Overlaps) -> NormalEquations:
     s, r = cosines(problem, model)
     if r is None:
-        r = jnp.outer(s, s).at[jnp.diag_indices(len(s))].set(1.0)
+        r = jnp.outer(s, s)
     v, u = problem.series(model.activation)
     m = len(s)
     gram, cross = (jnp.polyval(series[::-1], overlap) for series, overlap in ((u, r), (v, s)))

@@ -73,14 +73,13 @@ def test_from_overlaps_of_any_lengths(m):
     np.testing.assert_allclose(np.asarray(run.model.student) / np.outer(lengths, lengths), want_r, atol=1e-6)
 
 
-def closed_by_scipy(epsilon, a, times):
-    """With r_ij = s_i s_j for i != j, entry by entry; coefficients 1 for degrees 0 to 3."""
+def mean_field_by_scipy(epsilon, a, times):
+    """With r_ij = s_i s_j, entry by entry; coefficients 1 for degrees 0 to 3."""
     m = len(a)
 
     def velocity(_, y):
         a, s = y[:m], y[m:]
         r = np.outer(s, s)
-        np.fill_diagonal(r, 1.0)
         d_a = (1 + s + s**2 + s**3) - (1 + r + r**2 + r**3) @ a / m
         push = ((1 + 2 * r + 3 * r**2) * (s[None] - r * s[:, None])) @ a / m
         d_s = a * ((1 + 2 * s + 3 * s**2) * (1 - s**2) - push)
@@ -89,11 +88,11 @@ def closed_by_scipy(epsilon, a, times):
     return solve_ivp(velocity, (0, times[-1]), [*a, *0 * a], "LSODA", times, rtol=1e-10, atol=1e-10).y.T
 
 
-def test_without_the_overlaps_of_pairs():
+def test_the_mean_field():
     m, epsilon, times = 30, 1e-3, np.array([0.0, 1e-3, 0.1, 1.0, 10.0, 60.0])
     start = tts.Overlaps.init(jax.random.key(0), m, ONES)
     run = tts.simulate(tts.OverlapFlow(epsilon), start, UNKNOWN_D, times)
-    want = closed_by_scipy(epsilon, np.asarray(start.weights), times)
+    want = mean_field_by_scipy(epsilon, np.asarray(start.weights), times)
     np.testing.assert_allclose(run.model.weights, want[:, :m], atol=1e-6)
     np.testing.assert_allclose(run.model.teacher[..., 0], want[:, m:], atol=1e-6)
     assert run.model.student is None
@@ -108,6 +107,18 @@ def test_directions_keep_what_they_share_with_the_teacher_alone_up_to_1_over_m()
         s, r = run.model.teacher[0, :, 0], run.model.student[0]
         beyond = (r - jnp.outer(s, s))[0, 1]
         assert beyond == pytest.approx(-4e-3 * a[0] * a[1] / m**2, rel=0.02)
+
+
+def test_the_mean_field_is_the_limit_of_many_neurons():
+    """From a uniform start at d = infinity all neurons come as close to it as 1 / m."""
+
+    def apart(m):
+        a, times = np.tile([1.5, 0.5], m // 2), tts.SingleIndex.slow_time(np.array([0.3]), m)
+        starts = [tts.Overlaps(a, student, np.zeros((m, 1)), ONES) for student in (None, np.eye(m))]
+        one, other = (tts.simulate(tts.OverlapFlow(0.1), start, UNKNOWN_D, times).risk[0] for start in starts)
+        return abs(float(one - other))
+
+    assert 3 < apart(2) / apart(8) < 6
 
 
 @pytest.mark.parametrize("pairs", [True, False])

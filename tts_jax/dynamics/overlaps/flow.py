@@ -15,7 +15,7 @@ from ...trajectory import Trajectory, risk_and_status
 from ..base import AbstractDynamics, Begin, Task
 from ..integration import Integration, Solution, integrate, integrate_in_parts
 from .equation import AbstractOverlapEquation
-from .independent import IndependentDirections
+from .mean_field import MeanField
 from .pairs import AllPairs
 
 
@@ -35,8 +35,10 @@ class OverlapFlow(AbstractDynamics):
 
     It starts from a `SphereNetwork` of any d, or from `Overlaps` with a teacher of one unit; the trajectory's model is
     `Overlaps`, its risk exact. Uniform directions at $d = \infty$ are `Overlaps(weights, jnp.eye(m), jnp.zeros((m, 1)),
-    activation)`. With `student=None`, as of `Overlaps.init`, the equation is closed by $r_{ij} = s_i s_j$ for $i \ne j$,
-    which holds there for $m \to \infty$ and up to O(1/m) before, and has 2 m unknowns.
+    activation)`. With `student=None`, as of `Overlaps.init`, it is the mean field, the limit $m \to \infty$ from such
+    a start: $r_{ij} = s_i s_j$ in all sums, m weights and m overlaps. A flow of m neurons departs from it by O(1/m)
+    until $t$ is of order m, that is $\tau = O(m^2 \epsilon)$: then each weight has felt itself. Hence the orders
+    $m \to \infty$ and $\epsilon \to 0$ do not commute.
 
     >>> import jax, tts_jax as tts
     >>> problem = tts.SingleIndex([1.0], tts.Hermite([0.5, 1.0]))
@@ -101,7 +103,7 @@ class OverlapFlow(AbstractDynamics):
 def _equation(epsilon: Float[Array, ""], model: PyTree, problem: SingleIndex) -> AbstractOverlapEquation:
     if isinstance(model, SphereNetwork):
         model = Overlaps.of(model, problem.direction[None])
-    kind = IndependentDirections if model.student is None else AllPairs
+    kind = MeanField if model.student is None else AllPairs
     return kind(epsilon, model, *problem.series(model.activation))
 
 

@@ -1,4 +1,4 @@
-"""The flow of directions that share nothing but the teacher's, and its implicit step in O(m)."""
+"""The mean-field flow at d = infinity, and its implicit step in O(m)."""
 
 from typing import NamedTuple
 
@@ -15,12 +15,11 @@ from .equation import AbstractOverlapEquation
 from .pairs import series, slope
 
 
-class IndependentDirections(AbstractOverlapEquation):
-    r"""Where $r_{ij} = s_i s_j$ for $i \ne j$: with the moments $\mu_k = \frac{1}{m} \sum_j a_j s_j^k$,
+class MeanField(AbstractOverlapEquation):
+    r"""With $r_{ij} = s_i s_j$ for all pairs, and the moments $\mu_k = \frac{1}{m} \sum_j a_j s_j^k$,
 
-    $$\epsilon\,a_i' = \frac{2}{m} \Big[ V(s_i) - \sum_k \sigma_k^2 \mu_k s_i^k - \frac{a_i}{m} (U(1) - U(s_i^2)) \Big],
-      \quad s_i' = \frac{2 a_i}{m} (1 - s_i^2) \Big[ V'(s_i) - \sum_k k \sigma_k^2 \mu_k s_i^{k-1}
-      + \frac{a_i}{m} s_i U'(s_i^2) \Big].$$
+    $$\epsilon\,a_i' = \frac{2}{m} \Big[ V(s_i) - \sum_k \sigma_k^2 \mu_k s_i^k \Big], \quad
+      s_i' = \frac{2 a_i}{m} (1 - s_i^2) \Big[ V'(s_i) - \sum_k k \sigma_k^2 \mu_k s_i^{k-1} \Big].$$
 
     The state is the weights and their overlaps with the teacher.
     """
@@ -55,8 +54,7 @@ class IndependentDirections(AbstractOverlapEquation):
     ) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
         """The velocity of each neuron, of its own weight and overlap, and of what all do together."""
         m, left = len(a), self.v - self.u * moments
-        d_a = series(left, s) - a / m * (jnp.sum(self.u) - series(self.u, s**2))
-        d_s = a * (1 - s**2) * (slope(left, s) + a / m * s * slope(self.u, s**2))
+        d_a, d_s = series(left, s), a * (1 - s**2) * slope(left, s)
         return 2 / (m * self.epsilon) * d_a, 2 / m * d_s
 
     @override
@@ -80,7 +78,7 @@ class ThroughMoments(AbstractShiftedJacobian):
     moments, W those of the moments: by the formula of Sherman, Morrison and Woodbury."""
 
     @override
-    def factor(self, vector_field, t, y, args: IndependentDirections, shift):
+    def factor(self, vector_field, t, y, args: MeanField, shift):
         a, s = jnp.split(y, 2)
         moments = args.moments(y)
         one, none = jnp.ones_like(a), jnp.zeros_like(a)
