@@ -34,7 +34,7 @@ EPSILONS = (1e-2, 1e-4)
 PAIRS, CLOSED = (10, 30, 100), (10, 30, 100, 300, 1000)
 """Neurons, with all overlaps, and in the mean field."""
 MOST_LSODA = {True: 30, False: 300}
-"""Beyond so many neurons, by `pairs`, LSODA takes many minutes: its matrices have 5,000 rows with all overlaps of 100."""
+"""Beyond so many neurons, by `pairs`, LSODA takes minutes: with all overlaps of 100 its matrices have 5,150 rows."""
 END = 5.0
 """In the time of Berthier, Montanari and Zhou."""
 OURS, LSODA = "tts_jax", "LSODA"

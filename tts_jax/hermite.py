@@ -12,10 +12,10 @@ from .activations import AbstractActivation
 
 
 class Hermite(AbstractActivation):
-    r"""$z \mapsto \sum_{k=0}^K c_k h_k(z)$ in normalised (probabilists') Hermite polynomials, an activation and a target.
+    r"""$z \mapsto \sum_{k=0}^K c_k h_k(z)$ in normalised Hermite polynomials (probabilists'): activation and target.
 
-    $h_0 = 1$, $h_1 = z$, $\sqrt{k + 1}\,h_{k+1} = z\,h_k - \sqrt{k}\,h_{k-1}$: orthonormal for $z \sim N(0, 1)$, so that
-    for unit vectors $E\,h_j(\langle u, x \rangle) h_k(\langle v, x \rangle) = 1[j = k]\,\langle u, v \rangle^k$.
+    $h_0 = 1$, $h_1 = z$, $\sqrt{k + 1}\,h_{k+1} = z\,h_k - \sqrt{k}\,h_{k-1}$: orthonormal for $z \sim N(0, 1)$; for
+    unit vectors $E\,h_j(\langle u, x \rangle) h_k(\langle v, x \rangle) = 1[j = k]\,\langle u, v \rangle^k$.
     `coefficients` $c$ has shape (K + 1,). Evaluated elementwise by Clenshaw's recurrence.
 
     >>> import jax.numpy as jnp, tts_jax as tts

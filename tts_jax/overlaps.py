@@ -19,8 +19,8 @@ class Overlaps(eqx.Module):
     `weights` $a$ has shape (K,), `student` $\langle u_i, u_j \rangle$ shape (K, K), `teacher`
     $\langle u_i, u^*_n \rangle$ shape (K, M). Inputs are $N(0, I_d)$, whatever d. `student=None` stands for the
     mean field, the limit of many neurons from uniform directions at $d = \infty$: there
-    $\langle u_i, u_j \rangle = \langle u_i, u^* \rangle \langle u_j, u^* \rangle$ in all sums over pairs, directions are
-    unit vectors, and nothing need be kept. For K neurons this is right up to terms of order 1/K, by which a neuron
+    $\langle u_i, u_j \rangle = \langle u_i, u^* \rangle \langle u_j, u^* \rangle$ in all sums over pairs, directions
+    are unit vectors, and nothing need be kept. For K neurons this is right up to terms of order 1/K, by which a neuron
     acts on itself and repels others off $u^*$; start from `student=jnp.eye(K)` where these matter.
 
     Lists, NumPy arrays and integers become floating-point leaves.

@@ -26,8 +26,8 @@ class SingleIndex(AbstractProblem):
     With $\varphi = \sum_k \varphi_k h_k$ and a `SphereNetwork` of $\sigma = \sum_k \sigma_k h_k$, both `Hermite`, the
     risk is
 
-    $$E (f - \varphi)^2 = \sum_k \varphi_k^2 - \frac{2}{m} \sum_i a_i V(s_i) + \frac{1}{m^2} \sum_{ij} a_i a_j U(r_{ij}),
-      \quad V(s) = \sum_k \varphi_k \sigma_k s^k, \quad U(r) = \sum_k \sigma_k^2 r^k,$$
+    $$E (f - \varphi)^2 = \sum_k \varphi_k^2 - \frac{2}{m} \sum_i a_i V(s_i)
+      + \frac{1}{m^2} \sum_{ij} a_i a_j U(r_{ij}), \quad V(s) = \sum_k \varphi_k \sigma_k s^k, \quad U(r) = \sum_k \sigma_k^2 r^k,$$
 
     exact in any dimension, with $s_i$ and $r_{ij}$ the cosines between directions and $u^*$, and between two of them.
     There is no factor 1/2. It leaves out the label noise, which adds `noise**2` to the expected loss of one sample.
@@ -92,8 +92,8 @@ class SingleIndex(AbstractProblem):
     def slow_time(time: Real[ArrayLike, "..."], neurons: int) -> Float[Array, "..."]:
         r"""From the time of Berthier, Montanari and Zhou to slow time: $\tau = m\,\text{time} / 2$.
 
-        They let $\epsilon\,a_i' = -m\,\nabla_{a_i} R/2$ and $u_i' = -m\,\nabla_{u_i} R/2$ for the R of this module, where
-        a flow has $\epsilon\,da/d\tau = -\nabla_a R$ and $du/d\tau = -\nabla_u R$.
+        They let $\epsilon\,a_i' = -m\,\nabla_{a_i} R/2$ and $u_i' = -m\,\nabla_{u_i} R/2$ for the R of this module,
+        where a flow has $\epsilon\,da/d\tau = -\nabla_a R$ and $du/d\tau = -\nabla_u R$.
         """
         return checks.as_float(time) * neurons / 2
 

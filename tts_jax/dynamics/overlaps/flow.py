@@ -22,8 +22,8 @@ from .pairs import AllPairs
 class OverlapFlow(AbstractDynamics):
     r"""`GradientFlow` of a `SphereNetwork` on a `SingleIndex`, as a closed equation of overlaps that does not know d.
 
-    With $s_i$ and $r_{ij}$ the cosines of directions with $u^*$ and with each other, V and U the series of the risk (see
-    `SingleIndex`), and $g_{ij} = V'(s_i) s_j - \frac{1}{m} \sum_k a_k U'(r_{ik}) r_{kj}$ and
+    With $s_i$ and $r_{ij}$ the cosines of directions with $u^*$ and with each other, V and U the series of the risk
+    (see `SingleIndex`), and $g_{ij} = V'(s_i) s_j - \frac{1}{m} \sum_k a_k U'(r_{ik}) r_{kj}$ and
     $g_{i*} = V'(s_i) - \frac{1}{m} \sum_k a_k U'(r_{ik}) s_k$, it is in slow time $\tau = \epsilon t$
 
     $$\epsilon\,a_i' = \frac{2}{m} \Big[ V(s_i) - \frac{1}{m} \sum_j a_j U(r_{ij}) \Big], \quad
@@ -47,15 +47,15 @@ class OverlapFlow(AbstractDynamics):
     >>> bool(run.risk[-1] < 1e-6)
     True
 
-    *Cost.* `Rodas5P`, for any `epsilon`, with exact Jacobians. With `student=None` neurons act on each other through
-    K + 1 moments of weights and overlaps alone: a step is 2 x 2 blocks and a matrix of K + 1 rows, O(m K^2). Else the
-    unknowns are m (m + 2). The weights alone are stiff, and linear: their m x m block is factored, the rest is solved by
-    GMRES, which that block preconditions, in O(m^3) a step, a few dozen products of m x m matrices for each of eight
-    stages. Up to 128 unknowns (m = 10) the Jacobian is factored as a whole. Several hundred neurons are a matter of
-    minutes to hours so; with `student=None` a thousand take a fraction of a second.
+    *Cost.* `Rodas5P`, for any `epsilon`, with exact Jacobians. In the mean field neurons act on each other through K + 1
+    moments of weights and overlaps alone: a step is 2 x 2 blocks and a matrix of K + 1 rows, O(m K^2). Else the unknowns
+    are m (m + 2). The weights alone are stiff, and linear: their m x m block is factored, and the rest is solved by
+    GMRES, which that block preconditions: O(m^3) a step, a few dozen products of m x m matrices for each of eight
+    stages. Up to 128 unknowns (m = 10) the Jacobian is factored as a whole. A hundred neurons take seconds, several
+    hundred minutes to hours; in the mean field a thousand take a fraction of a second.
 
-    The default tolerances are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough picture only. `max_steps`
-    caps the solver's steps. Differentiable as `GradientFlow` is, by `adjoint`.
+    The default tolerances are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough picture only.
+    `max_steps` caps the solver's steps. Differentiable as `GradientFlow` is, by `adjoint`.
 
     Raises `ValueError` for an `epsilon` that is not positive, and in `simulate` for another problem or model.
 
