@@ -29,7 +29,8 @@ COARSER = 4.0
 
 class LearningOrder(AbstractExperiment):
     r"""Target and activation are $\sum_{k < K} h_k$. The weights start at N(0, 1), the directions uniform at
-    d = infinity, and neurons act on each other in the mean: see `OverlapFlow`. Beside it, SGD in finite dimension and the flow of its own start.
+    d = infinity, and neurons act on each other in the mean: see `OverlapFlow`. Beside it, SGD in finite dimension and
+    the flow of its own start.
 
     Times are those of Berthier, Montanari and Zhou, $2 \tau / m$; risks have no factor 1/2. A degree is half learned
     when $\sigma_k \frac{1}{m} \sum_i a_i s_i^k = \varphi_k / 2$. Writes
@@ -185,8 +186,8 @@ class LearningOrder(AbstractExperiment):
             ),
             Finding(
                 "degrees 0, 1 and 2 are learned one after the other, on time scales that separate",
-                f"from ε = {number(self.epsilons[-3])} to {number(self.epsilons[-1])} the factors from one half-time to "
-                f"the next grow, the one that grows less by {apart.said(1.0)}",
+                f"from ε = {number(self.epsilons[-3])} to {number(self.epsilons[-1])} the factors from one half-time "
+                f"to the next grow, the one that grows less by {apart.said(1.0)}",
                 apart.above(1.0),
             ),
             Finding(
@@ -214,7 +215,7 @@ class LearningOrder(AbstractExperiment):
             axes = figure.add_subplot()
             for k in range(self.degrees):
                 axes.axhline(self.degrees - k, color="0.8", linewidth=0.8, zorder=0)
-                axes.annotate(f" ℓ = {k}", (1, self.degrees - k), xycoords=("axes fraction", "data"), va="center")
+                axes.annotate(f" $\\ell = {k}$", (1, self.degrees - k), xycoords=("axes fraction", "data"), va="center")
             shades = np.linspace(0.85, 0.0, len(self.epsilons))
             for epsilon, risk, shade in zip(self.epsilons, risks, shades, strict=True):
                 axes.plot(
@@ -223,7 +224,8 @@ class LearningOrder(AbstractExperiment):
             axes.set(xscale="log", xlabel="time 2τ/m", ylabel="risk (no factor 1/2)", ylim=(0, None))
             axes.legend(title="ε", loc="lower left")
             figure.supxlabel(
-                "Grey: plateaus, the sum of $\\varphi_k^2$ over k ≥ ℓ. One start, d = ∞, mean field.", fontsize=7
+                "Grey: plateaus, the sum of $\\varphi_k^2$ over $k \\geq \\ell$. One start, d = ∞, mean field.",
+                fontsize=7,
             )
         save(figure, path)
 

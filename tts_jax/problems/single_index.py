@@ -27,7 +27,8 @@ class SingleIndex(AbstractProblem):
     risk is
 
     $$E (f - \varphi)^2 = \sum_k \varphi_k^2 - \frac{2}{m} \sum_i a_i V(s_i)
-      + \frac{1}{m^2} \sum_{ij} a_i a_j U(r_{ij}), \quad V(s) = \sum_k \varphi_k \sigma_k s^k, \quad U(r) = \sum_k \sigma_k^2 r^k,$$
+      + \frac{1}{m^2} \sum_{ij} a_i a_j U(r_{ij}), \quad V(s) = \sum_k \varphi_k \sigma_k s^k,
+      \quad U(r) = \sum_k \sigma_k^2 r^k,$$
 
     exact in any dimension, with $s_i$ and $r_{ij}$ the cosines between directions and $u^*$, and between two of them.
     There is no factor 1/2. It leaves out the label noise, which adds `noise**2` to the expected loss of one sample.
