@@ -169,7 +169,7 @@ class LearningOrder(AbstractExperiment):
         smallest = f"ε = {number(self.epsilons[-1])}"
         return (
             Finding(
-                "degree 0 is half learned after ε ln 2 (1 - mean of the weights at the start)",
+                "degree 0 is half learned after ε ln(2 (1 - a)), with a the mean of the weights at the start",
                 f"{smallest}: the median time is {first.said(0.98, 1.02)} times that",
                 first.between(0.98, 1.02),
             ),
