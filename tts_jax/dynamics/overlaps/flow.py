@@ -48,11 +48,11 @@ class OverlapFlow(AbstractDynamics):
     True
 
     *Cost.* `Rodas5P`, for any `epsilon`, with exact Jacobians. In the mean field neurons act on each other through
-    K + 1 moments of weights and overlaps alone: a step is 2 x 2 blocks and a matrix of K + 1 rows, O(m K^2). Else the
-    unknowns are m (m + 2). The weights alone are stiff, and linear: their m x m block is factored, and the rest is
-    solved by GMRES, which that block preconditions: O(m^3) a step, a few dozen products of m x m matrices for each of
-    eight stages. Up to 128 unknowns (m = 10) the Jacobian is factored as a whole. A hundred neurons take seconds, several
-    hundred minutes to hours; in the mean field a thousand take a fraction of a second.
+    K + 1 moments of weights and overlaps alone: a step is 2 x 2 blocks and a matrix of K + 1 rows, O(m K^2). Else
+    the unknowns are m (m + 2). The weights alone are stiff, and linear: their m x m block is factored, and the rest
+    is solved by GMRES, which that block preconditions: O(m^3) a step, a few dozen products of m x m matrices for
+    each of eight stages. Up to 128 unknowns (m = 10) the Jacobian is factored as a whole. A hundred neurons take
+    seconds, several hundred minutes to hours; in the mean field a thousand take a fraction of a second.
 
     The default tolerances are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough picture only.
     `max_steps` caps the solver's steps. Differentiable as `GradientFlow` is, by `adjoint`.
