@@ -172,6 +172,7 @@ def powers(x: Float[Array, "*n"], degree: int) -> Float[Array, "k *n"]:
 
 def _normal_equations(problem: SingleIndex, model: SphereNetwork | Overlaps) -> NormalEquations:
     s, r = cosines(problem, model)
+    assert isinstance(model.activation, Hermite), "`check` has refused others"
     if r is None:
         r = jnp.outer(s, s)
     v, u = problem.series(model.activation)

@@ -30,14 +30,19 @@ class AllPairs(AbstractOverlapEquation):
     """Coefficients of V and U, from degree 0 on."""
 
     @property
+    def _student(self) -> Float[Array, "m m"]:
+        assert self.start.student is not None, "the mean field has its own equation"
+        return self.start.student
+
+    @property
     def _lengths(self) -> Float[Array, " m"]:
-        return jnp.sqrt(jnp.diagonal(self.start.student))
+        return jnp.sqrt(jnp.diagonal(self._student))
 
     @property
     @override
     def y0(self) -> Float[Array, " n"]:
         lengths, model = self._lengths, self.start
-        cosines = model.student / jnp.outer(lengths, lengths)
+        cosines = self._student / jnp.outer(lengths, lengths)
         return jnp.concatenate([model.weights, model.teacher[:, 0] / lengths, cosines.ravel()])
 
     @override
@@ -60,7 +65,7 @@ class AllPairs(AbstractOverlapEquation):
     def velocity(self, y: Float[Array, " n"]) -> Float[Array, " n"]:
         a, s, r = self.parts(y)
         m = len(a)
-        rate = 2 * a / (m * jnp.diagonal(self.start.student))
+        rate = 2 * a / (m * jnp.diagonal(self._student))
         attraction, repulsion = slope(self.v, s), slope(self.u, r) * a[None] / m
         g = jnp.outer(attraction, s) - repulsion @ r
         own = jnp.diagonal(g)
