@@ -35,6 +35,8 @@ from odd_values import (
 import tts_jax as tts
 
 POINTS = np.linspace(0, 1, 4)
+HERMITE = tts.Hermite([0.5, 1.0])
+SPHERE = tts.SphereNetwork([1.0], [[1.0, 2.0]], HERMITE)
 TEACHER = tts.PerceptronNetwork([1.0], [[1.0, 2.0]], tts.Erf())
 
 
@@ -53,6 +55,7 @@ def on_problems() -> Calls:
         "Dataset": (data, NETWORK, ("a function", "an activation", "a target", "a network")),
         "NormDataset": (norm_data, NETWORK, ("a function", "an activation", "a target", "a network")),
         "GaussianRegression": (lambda: tts.GaussianRegression(TEACHER), TEACHER, ()),
+        "SingleIndex": (lambda: tts.SingleIndex([1.0, 2.0], HERMITE), SPHERE, ()),
     }
     found = {}
     for name, (problem, model, takes) in problems.items():
@@ -149,6 +152,38 @@ NOUNS: Calls = {
             "activation": of(tts.ReLU(), *FUNCTIONS),
         },
     ),
+    "Hermite": lambda: (tts.Hermite, {"coefficients": of([0.5, 1.0], *NUMBERS, *LISTS, DOWN, TWICE, BITS)}),
+    "SphereNetwork": lambda: (
+        tts.SphereNetwork,
+        {"weights": of([1.0], *ONE), "directions": of([[1.0]]), "activation": of(HERMITE, *FUNCTIONS)},
+    ),
+    "SphereNetwork(x)": lambda: (SPHERE, {"x": of([0.3, 0.4], *TWO, DOWN, TWICE, BITS)}),
+    "SphereNetwork.init": lambda: (
+        tts.SphereNetwork.init,
+        {
+            "key": of(KEY, *KEYS),
+            "neurons": of(3, *COUNTS),
+            "inputs": of(2, *COUNTS),
+            "activation": of(HERMITE, *FUNCTIONS),
+        },
+    ),
+    "Overlaps": lambda: (
+        tts.Overlaps,
+        {
+            "weights": of([1.0], *ONE),
+            "student": of([[1.0]], "None"),
+            "teacher": of([[0.5]]),
+            "activation": of(HERMITE, *FUNCTIONS),
+        },
+    ),
+    "Overlaps.init": lambda: (
+        tts.Overlaps.init,
+        {"key": of(KEY, *KEYS), "neurons": of(3, *COUNTS), "activation": of(HERMITE, *FUNCTIONS)},
+    ),
+    "SingleIndex": lambda: (
+        tts.SingleIndex,
+        {"direction": of([1.0, 2.0], *TWO, DOWN, TWICE, BITS), "target": of(HERMITE), "noise": of(0.5, *NOT_NEGATIVE)},
+    ),
     "Regression": lambda: (
         tts.Regression,
         {
@@ -208,6 +243,16 @@ NOUNS: Calls = {
         },
     ),
     "TwoTimescaleLimit": lambda: (tts.TwoTimescaleLimit, {"max_events": of(10, *COUNTS)}),
+    "OverlapFlow": lambda: (
+        tts.OverlapFlow,
+        {
+            "epsilon": of(0.1, *POSITIVE),
+            "rtol": of(1e-3, "None", *POSITIVE),
+            "atol": of(1e-3, "None", *POSITIVE),
+            "max_steps": of(100, *COUNTS),
+            "adjoint": of(diffrax.ForwardMode(), "None"),
+        },
+    ),
     "ReducedFlow": lambda: (
         tts.ReducedFlow,
         {

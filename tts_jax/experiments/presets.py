@@ -12,6 +12,7 @@ from .base import AbstractExperiment
 from .comparison import Comparison
 from .finite_data import FiniteData
 from .is_diffusion import IsDiffusion
+from .learning_order import LearningOrder
 from .orders import Orders
 from .regime_atlas import RegimeAtlas
 from .settings import changed
@@ -127,6 +128,20 @@ ORDERS = Orders(
     step_sizes=(2.4e-4, 1.2e-4, 6e-5, 3e-5, 1.5e-5, 7.5e-6, 3.75e-6),
     seeds=128,
 )
+LEARNING_ORDER = LearningOrder(
+    name="learning-order",
+    profile="paper",
+    shows="high dimension",
+    description="with fast weights, a single-index target is learned degree after degree",
+    epsilons=(1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7),
+    neurons=200,
+    starts=20,
+    sgd_epsilon=1e-2,
+    sgd_neurons=20,
+    sgd_inputs=200,
+    sgd_repeats=12,
+    step_size=2e-3,
+)
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
     NOTATION,
@@ -175,10 +190,25 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         seeds=64,
     ),
     ORDERS,
+    dataclasses.replace(LEARNING_ORDER, profile="quick", starts=8, sgd_repeats=6, step_size=1e-2),
+    LEARNING_ORDER,
 )
 
 UNCLAIMED = frozenset(
-    {"description", "first_save", "frame_every", "panels", "repeats", "saves", "seed", "seeds", "sgd_seeds", "shows"}
+    {
+        "description",
+        "first_save",
+        "frame_every",
+        "panels",
+        "repeats",
+        "saves",
+        "seed",
+        "seeds",
+        "sgd_repeats",
+        "sgd_seeds",
+        "shows",
+        "starts",
+    }
 )
 """Settings that no claim is about: which repeats are drawn, how many, and what the figures show of them."""
 

@@ -1,0 +1,3 @@
+"""High dimension: training as an equation of the overlaps of the directions, at a cost that does not know d."""
+
+from .flow import OverlapFlow as OverlapFlow
