@@ -1,0 +1,1 @@
+"""High dimension: training as an equation of the overlaps of the directions, at a cost that does not know d."""
