@@ -14,10 +14,12 @@ from .distance import distance as distance
 from .dynamics import (
     SGD as SGD,
     GradientFlow as GradientFlow,
+    OnlineSGD as OnlineSGD,
     ReducedFlow as ReducedFlow,
     TwoTimescaleLimit as TwoTimescaleLimit,
 )
 from .networks import PerceptronNetwork as PerceptronNetwork, ShallowNetwork as ShallowNetwork
+from .overlaps import Overlaps as Overlaps
 from .problems import (
     Dataset as Dataset,
     GaussianRegression as GaussianRegression,
@@ -59,6 +61,8 @@ NOUNS = (
     "GradientFlow",
     "Heaviside",
     "NormDataset",
+    "OnlineSGD",
+    "Overlaps",
     "PerceptronNetwork",
     "PiecewiseConstant",
     "PiecewiseLinear",

@@ -3,5 +3,6 @@
 from .base import AbstractDynamics as AbstractDynamics, Task as Task
 from .flow import GradientFlow as GradientFlow
 from .limit import TwoTimescaleLimit as TwoTimescaleLimit
+from .overlaps import OnlineSGD as OnlineSGD
 from .reduced import ReducedFlow as ReducedFlow
 from .sgd import SGD as SGD
