@@ -7,7 +7,6 @@ $g'(\lambda) = \sqrt{2/\pi}\, e^{-\lambda^2/2}$ is Gaussian: a mean with it is o
 that noisy field.
 
 The names are those of the literature; `units` counts the fields that come first, those that a factor $g'$ may have.
-Trailing axes are runs.
 
 Source: Saad and Solla (1995), On-line learning in soft committee machines, their appendix.
 """
@@ -24,24 +23,24 @@ ARCSINE = np.array([math.comb(2 * k, k) / 4**k / (2 * k + 1) for k in range(26)]
 """Of the odd powers of x: to rounding up to x = 1/2."""
 
 
-def i2(c: Float[Array, "n n *lanes"], units: int) -> Float[Array, "units n *lanes"]:
+def i2(c: Float[Array, "n n"], units: int) -> Float[Array, "units n"]:
     r"""$E\,g(\lambda_i) g(\lambda_m) = \frac2\pi \arcsin \rho_{im}$ for each unit i and field m (Williams, 1998)."""
     return 2 / jnp.pi * arcsine(_correlations(c)[:units])
 
 
-def j2(c: Float[Array, "n n *lanes"], units: int) -> Float[Array, "units n *lanes"]:
+def j2(c: Float[Array, "n n"], units: int) -> Float[Array, "units n"]:
     r"""$E\,g'(\lambda_i) g'(\lambda_m)$ for each unit i and field m."""
     scale = _scale(c)
     return 2 / jnp.pi * scale[:units, None] * scale[None] / jnp.sqrt(1 - _correlations(c)[:units] ** 2)
 
 
-def i3(c: Float[Array, "n n *lanes"], units: int) -> Float[Array, "units n n *lanes"]:
+def i3(c: Float[Array, "n n"], units: int) -> Float[Array, "units n n"]:
     r"""$E\,g'(\lambda_i)\,\lambda_l\,g(\lambda_m)$ for each unit i and fields l and m."""
     slope = c[:units] / (1 + _diagonal(c)[:units, None])
     return j2(c, units)[:, None] * (c[None] - slope[:, :, None] * c[:units, None])
 
 
-def i4(c: Float[Array, "n n *lanes"], units: int) -> Float[Array, "units units n n *lanes"]:
+def i4(c: Float[Array, "n n"], units: int) -> Float[Array, "units units n n"]:
     r"""$E\,g'(\lambda_i) g'(\lambda_k) g(\lambda_l) g(\lambda_m)$ for units i and k, and fields l and m."""
 
     def given(correlations):
@@ -54,16 +53,16 @@ def i4(c: Float[Array, "n n *lanes"], units: int) -> Float[Array, "units units n
     return j2(c, units)[:, :units, None, None] * (2 / jnp.pi * arcsine(given_both))
 
 
-def _correlations(c: Float[Array, "n n *lanes"]) -> Float[Array, "n n *lanes"]:
+def _correlations(c: Float[Array, "n n"]) -> Float[Array, "n n"]:
     scale = _scale(c)
     return c * scale[:, None] * scale[None]
 
 
-def _scale(c: Float[Array, "n n *lanes"]) -> Float[Array, "n *lanes"]:
+def _scale(c: Float[Array, "n n"]) -> Float[Array, " n"]:
     return 1 / jnp.sqrt(1 + _diagonal(c))
 
 
-def _diagonal(c: Float[Array, "n n *lanes"]) -> Float[Array, "n *lanes"]:
+def _diagonal(c: Float[Array, "n n"]) -> Float[Array, " n"]:
     each = np.arange(len(c))
     return c[each, each]
 

@@ -1,7 +1,6 @@
 """Online SGD of teacher and student in infinite dimension, as an ODE in overlaps."""
 
 import dataclasses
-from functools import partial
 from typing import NamedTuple
 
 import diffrax
@@ -13,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 from typing_extensions import override
 
 from ... import _checks as checks
-from ..._lanes import lanes_last
+from ..._lanes import in_turn
 from ..._platform import alone
 from ...activations import Erf
 from ...exact import erf_units
@@ -60,7 +59,8 @@ class OnlineSGD(AbstractDynamics):
     for small `epsilon`, and there are up to 128 overlaps. Under `jit` and `vmap`, where that is not known, it is
     `Tsit5`. The local error of a step is kept below `atol + rtol * |y|`, by default 1e-10 in 64-bit, and 1e-5 in
     32-bit, which holds risks down to 1e-5 only. `max_steps` and `adjoint` are as of `GradientFlow`. A step costs $O(K^2
-    (K + M)^2)$ for K neurons, whatever d; runs under `jax.vmap` lie side by side.
+    (K + M)^2)$ for K neurons, whatever d; on a CPU `jax.vmap` solves for one run after the other, so that none waits
+    for another.
 
     >>> import jax, tts_jax as tts
     >>> teacher, student = (tts.PerceptronNetwork.init(jax.random.key(k), 2, 300, tts.Erf()) for k in (0, 1))
@@ -75,7 +75,7 @@ class OnlineSGD(AbstractDynamics):
     1906.08632, whose generalisation error is half of our risk.
     """
 
-    side_by_side = True
+    side_by_side = False
     shards = True
     resumable = False
     stochastic = False
@@ -195,36 +195,24 @@ class OnlineEquation(eqx.Module):
         )
 
     def velocity(self, y: Float[Array, " n"]) -> Float[Array, " n"]:
-        model = self.unravel(y)
-        c, error = self.problem.field_covariance(model), jnp.concatenate([model.weights, -self.problem.teacher.weights])
-        noise = self.problem.noise**2
-        # Runs side by side as the last axis of all arrays, so that an instruction of the processor serves several.
-        inputs = (leaf[..., None] for leaf in (c, error, self.epsilon, self.load, noise))
-        outer, student, with_teacher = (
-            rate[..., 0] for rate in lanes_last(partial(_rates, len(model.weights)))(*inputs)
-        )
-        moves_outer, moves_inner = (float(moves) for moves in self.moves)
+        model, teacher, (outer_moves, inner_moves) = self.unravel(y), self.problem.teacher, self.moves
+        a, units = model.weights, len(model.weights)
+        # The outputs of all units times `error` are that of the student, less that of the teacher.
+        c, error = self.problem.field_covariance(model), jnp.concatenate([a, -teacher.weights])
+        outer = -2 / self.epsilon * (erf_units.i2(c, units) @ error)
+        mean = -2 * a[:, None] * (erf_units.i3(c, units) @ error)
+        square = jnp.sum(erf_units.i4(c, units) * jnp.outer(error, error)[None, None], (2, 3))
+        square = square + self.problem.noise**2 * erf_units.j2(c, units)[:, :units]
+        random = 8 * self.epsilon * self.load * jnp.outer(a, a) * square
+        student = mean[:, :units] + mean[:, :units].T + random
         return self.ravel(
-            Overlaps(moves_outer * outer, moves_inner * student, moves_inner * with_teacher, model.activation)
+            Overlaps(
+                outer if outer_moves else jnp.zeros_like(outer),
+                student if inner_moves else jnp.zeros_like(student),
+                mean[:, units:] if inner_moves else jnp.zeros_like(model.teacher),
+                model.activation,
+            )
         )
-
-
-def _rates(
-    units: int,
-    c: Float[Array, "n n #lanes"],
-    error: Float[Array, "n #lanes"],
-    epsilon: Float[Array, " #lanes"],
-    load: Float[Array, " #lanes"],
-    noise: Float[Array, " #lanes"],
-) -> tuple[Float[Array, "units #lanes"], Float[Array, "units units #lanes"], Float[Array, "units m #lanes"]]:
-    """In slow time; see `OnlineSGD`. The outputs of all units times `error` are that of the student, less the label."""
-    weights = error[:units]
-    outer = -2 / epsilon[None] * jnp.sum(erf_units.i2(c, units) * error[None], 1)
-    mean = -2 * weights[:, None] * jnp.sum(erf_units.i3(c, units) * error[None, None], 2)
-    square = jnp.sum(erf_units.i4(c, units) * (error[:, None] * error[None])[None, None], (2, 3))
-    square = square + noise[None, None] * erf_units.j2(c, units)[:, :units]
-    random = (8 * epsilon * load)[None, None] * (weights[:, None] * weights[None] * square)
-    return outer, mean[:, :units] + jnp.swapaxes(mean[:, :units], 0, 1) + random, mean[:, units:]
 
 
 class Speeds(NamedTuple):
@@ -267,7 +255,13 @@ def _spectral_radius(equation: OnlineEquation) -> Float[Array, ""]:
 
 @eqx.filter_jit
 def _solve(equation: OnlineEquation, how: Integration, slow_times: Float[Array, " t"]) -> Solution:
-    return integrate(equation.initial_value_problem(), slow_times, how)
+    inputs, static = eqx.partition((equation, how, slow_times), eqx.is_array)
+
+    def solve(inputs):
+        equation, how, slow_times = eqx.combine(inputs, static)
+        return integrate(equation.initial_value_problem(), slow_times, how)
+
+    return in_turn(solve)(inputs)
 
 
 @eqx.filter_jit
