@@ -79,9 +79,8 @@ def in_turn(run: Callable[[PyTree], T]) -> Callable[[PyTree], T]:
 
         def one(own):
             rest = iter(own)
-            return each(
-                structure.unflatten([next(rest) if v else leaf for v, leaf in zip(varies, leaves, strict=True)])
-            )
+            all_leaves = [next(rest) if v else leaf for v, leaf in zip(varies, leaves, strict=True)]
+            return each(jax.tree.unflatten(structure, all_leaves))
 
         results = jax.lax.map(one, [leaf for v, leaf in zip(varies, leaves, strict=True) if v])
         return results, jax.tree.map(lambda _: True, results)
