@@ -135,7 +135,7 @@ def plot(path: Path):
         )
     left.set(xlabel="largest error of a weight or an overlap", ylabel="one run (ms)")
     left.set_title(f"K = {NEURONS}, M = {OF_TEACHER}, to alpha = {results['alpha']:g}")
-    left.legend()
+    left.legend(loc="upper left", fontsize=8)
     left.grid(alpha=0.3)
     many = results["many"]
     names = {"side_by_side": f"{OURS}, one vmap", "in_turn": f"{OURS}, one by one", "euler": f"{EULER}, dt = {USUAL:g}"}

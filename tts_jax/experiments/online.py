@@ -85,7 +85,7 @@ class AbstractOnline(AbstractExperiment):
         online = OnlineSGD(
             speeds.epsilon, speeds.step_size, frozen, rtol=TOLERANCE, atol=TOLERANCE, max_steps=MAX_STEPS
         )
-        return self._run(online, key, neurons, inputs, self.alphas * speeds.slow_time, held)
+        return self._run(online, key, neurons, inputs, jnp.asarray(self.alphas) * speeds.slow_time, held)
 
     def _run(
         self,
@@ -172,8 +172,11 @@ class OnlinePlateau(AbstractOnline):
             folder / "plateau.npz",
             alpha=self.alphas,
             sgd_alpha=self.sgd_alphas,
-            **{f"{layers.replace(' ', '_')}_{size}": run.error for (layers, size), run in exact.items()},
-            **{f"sgd_{d}": run.error for d, run in sgd.items()},
+            layers=[layers for layers, _ in exact],
+            neurons=[size for _, size in exact],
+            error=np.stack([run.error for run in exact.values()]),
+            inputs=self.inputs,
+            sgd_error=np.stack([run.error for run in sgd.values()]),
         )
         return Evidence(
             figures=("plateau.png",),
@@ -201,7 +204,7 @@ class OnlinePlateau(AbstractOnline):
         for done, d in enumerate(self.inputs):
             report("SGD", done, len(self.inputs))
             speeds = literature_speeds(self.rate, self.rate, d)
-            times = self.sgd_alphas * speeds.slow_time
+            times = jnp.asarray(self.sgd_alphas) * speeds.slow_time
             sgd, online = (kind(speeds.epsilon, speeds.step_size) for kind in (SGD, OnlineSGD))
 
             def run(draw, sgd=sgd, d=d, times=times):
@@ -245,7 +248,7 @@ class OnlinePlateau(AbstractOnline):
             (
                 layers,
                 number(size),
-                *(number(float(value)) for value in np.nanpercentile(run.error[:, -1], [0, 50, 100])),
+                *(number(float(value)) for value in np.percentile(run.error[:, -1], [0, 50, 100])),
                 number(int(np.sum(run.status != 0))),
             )
             for (layers, size), run in exact.items()
@@ -257,5 +260,5 @@ class OnlinePlateau(AbstractOnline):
         from ..plot.style import save
         from .online_figures import plateau
 
-        curves = {arm: run.error for arm, run in exact.items()}
-        save(plateau(self.alphas, curves, self.sgd_alphas, sgd[self.inputs[-1]].error, self), file)
+        curves = {arm: np.asarray(run.error) for arm, run in exact.items()}
+        save(plateau(self.alphas, curves, self.sgd_alphas, np.asarray(sgd[self.inputs[-1]].error), self), file)

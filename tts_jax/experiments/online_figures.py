@@ -45,9 +45,9 @@ def plateau(
         panels[0].legend(fontsize=6, loc="lower left")
         _ends(panels[2], curves, layers, sizes)
         figure.supxlabel(
-            f"Lines: exact ODE, one start. Dots: mean and standard deviation of {len(sgd)} runs of SGD, both layers. "
-            f"Right: medians, and all {about.starts} starts.\n"
-            f"M = {about.of_teacher}, lr = lr2 = {about.rate:g}, noise {about.noise:g}.",
+            f"Lines: exact ODE, one start. Dots: mean and standard deviation of {len(sgd)} runs of SGD, both layers.\n"
+            f"Right: medians, and all {about.starts} starts. M = {about.of_teacher}, lr = lr2 = {about.rate:g}, "
+            f"noise {about.noise:g}.",
             fontsize=6.5,
         )
     return figure
@@ -61,7 +61,7 @@ def _ends(
 ) -> None:
     for name, colour, marker in zip(layers, (KINDS["flow"]["color"], KINDS["diffusion"]["color"]), "os", strict=True):
         ends = np.stack([curves[name, size][:, -1] for size in sizes])
-        axes.semilogy(sizes, np.nanmedian(ends, axis=1), marker=marker, markersize=4, color=colour, label=name)
+        axes.semilogy(sizes, np.median(ends, axis=1), marker=marker, markersize=4, color=colour, label=name)
         axes.semilogy(np.repeat(sizes, ends.shape[1]), ends.ravel(), ".", color=colour, markersize=2)
     axes.set(xlabel="neurons K", title="last error", xticks=sizes)
     axes.minorticks_off()
@@ -75,11 +75,13 @@ def atlas(maps: Mapping[str, Float[np.ndarray, "ratios sizes"]], about: "SpeedsA
     with rc_context(STYLE):
         figure = new_figure(WIDTH, 3.0)
         for axes, (title, values) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
-            image = axes.imshow(np.log10(values), cmap="viridis", aspect="auto", origin="lower")
-            low, high = np.nanmin(np.log10(values)), np.nanmax(np.log10(values))
+            known = np.where(np.isfinite(values), np.log10(values), np.nan)
+            image = axes.imshow(known, cmap="viridis", aspect="auto", origin="lower")
+            middle = np.mean(image.get_clim())
             for (row, column), value in np.ndenumerate(values):
-                ink = "black" if np.log10(value) > (low + high) / 2 else "white"
-                text = f"{value:.0f}" if value >= 1 else f"{1e4 * value:.1f}"
+                dark = known[row, column] < middle
+                text = "never" if np.isinf(value) else f"{value:.0f}" if value >= 1 else f"{1e4 * value:.1f}"
+                ink = "white" if dark else "black"
                 axes.text(column, row, text, color=ink, fontsize=5.5, ha="center", va="center")
             axes.set(xlabel="neurons K", ylabel="lr2 / lr", title=title)
             axes.set_xticks(range(len(about.sizes)), [str(size) for size in about.sizes])

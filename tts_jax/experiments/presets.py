@@ -153,9 +153,7 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         sgd_sizes=(5, 12),
     ),
     REGIME_ATLAS,
-    dataclasses.replace(
-        ONLINE_PLATEAU, profile="quick", sizes=(2, 4), inputs=(25, 200), starts=6, end=1e4, sgd_end=30.0
-    ),
+    dataclasses.replace(ONLINE_PLATEAU, profile="quick", sizes=(2, 4), inputs=(25, 200), starts=6, end=1e4),
     ONLINE_PLATEAU,
     dataclasses.replace(
         SPEEDS_ATLAS, profile="quick", ratios=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0), sizes=(2, 4), starts=6, end=1e4

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from .. import _checks as checks
 from .base import Evidence, Finding, Report, Table, Verdict, number
 from .claims import Repeats
-from .online import AbstractOnline, Run
+from .online import AbstractOnline
 
 
 class SpeedsAtlas(AbstractOnline):
@@ -77,7 +77,7 @@ class SpeedsAtlas(AbstractOnline):
         report("drawing", 0, 0)
         error, status = (np.stack(leaves, axis=1) for leaves in zip(*runs, strict=True))
         last = np.where(status == 0, error[..., -1], np.nan)
-        plateau = self._plateau(Run(error, status))
+        plateau = self._plateau(error)
         self._draw(plateau, last, folder / "atlas.png")
         np.savez(folder / "atlas.npz", alpha=self.alphas, error=error, status=status, plateau=plateau)
         return Evidence(
@@ -92,16 +92,16 @@ class SpeedsAtlas(AbstractOnline):
             record={"runs": status.size, "failed": int(np.sum(status != 0))},
         )
 
-    def _plateau(self, run: Run) -> Float[np.ndarray, "ratios sizes starts"]:
-        """NaN where it does not end."""
-        below = run.error < self.escape
-        return np.where(below.any(axis=-1), self.alphas[below.argmax(axis=-1)], np.nan)
+    def _plateau(self, error: Float[np.ndarray, "ratios sizes starts t"]) -> Float[np.ndarray, "ratios sizes starts"]:
+        """Infinite where it does not end."""
+        below = error < self.escape
+        return np.where(below.any(axis=-1), self.alphas[below.argmax(axis=-1)], np.inf)
 
     def _findings(self, plateau: np.ndarray, last: np.ndarray) -> tuple[Finding, ...]:
         slow, middle, fast = plateau[0], plateau[len(self.ratios) // 2], plateau[-1]
-        sooner = [Repeats(np.exp(np.mean(np.log(middle / other), axis=0))) for other in (slow, fast)]
+        sooner = [Repeats(np.exp(np.mean(_log_ratio(middle, other), axis=0))) for other in (slow, fast)]
         more = np.array(self.sizes) > self.of_teacher
-        higher = Repeats(np.exp(np.mean(np.log(last[-1, more] / last[0, more]), axis=0)))
+        higher = Repeats(np.exp(np.mean(_log_ratio(last[-1, more], last[0, more]), axis=0)))
         at = [f"lr2 / lr = {number(self.ratios[k])}" for k in (0, len(self.ratios) // 2, -1)]
         return (
             Finding(
@@ -120,7 +120,7 @@ class SpeedsAtlas(AbstractOnline):
     def _table(self, title: str, values: np.ndarray) -> Table:
         rows = tuple(
             (number(ratio), *(number(float(value)) for value in row))
-            for ratio, row in zip(self.ratios, np.nanmedian(values, axis=-1), strict=True)
+            for ratio, row in zip(self.ratios, np.median(values, axis=-1), strict=True)
         )
         return Table(("lr2 / lr", *(f"{size} neurons" for size in self.sizes)), rows, title)
 
@@ -129,7 +129,13 @@ class SpeedsAtlas(AbstractOnline):
         from .online_figures import atlas
 
         maps = {
-            "end of the plateau, alpha": np.nanmedian(plateau, axis=-1),
-            f"error at alpha = {number(self.end)}, in 1e-4": np.nanmedian(last, axis=-1),
+            "end of the plateau, alpha": np.median(plateau, axis=-1),
+            f"error at alpha = {number(self.end)}, in 1e-4": np.median(last, axis=-1),
         }
         save(atlas(maps, self), file)
+
+
+def _log_ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """NaN where both are infinite."""
+    with np.errstate(invalid="ignore"):
+        return np.log(one) - np.log(other)
