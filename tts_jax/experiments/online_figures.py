@@ -60,13 +60,11 @@ def _ends(
     sizes: tuple[int, ...],
 ) -> None:
     for name, colour, marker in zip(layers, (KINDS["flow"]["color"], KINDS["diffusion"]["color"]), "os", strict=True):
-        ends = np.stack([curves[name, size][:, -1] for size in sizes])
-        axes.semilogy(sizes, np.median(ends, axis=1), marker=marker, markersize=4, color=colour, label=name)
-        axes.semilogy(np.repeat(sizes, ends.shape[1]), ends.ravel(), ".", color=colour, markersize=2)
-    axes.set(xlabel="neurons K", title="last error", xticks=sizes)
-    axes.minorticks_off()
-    low, high = axes.get_ylim()
-    axes.set_ylim(low / 1.5, high * 2)
+        ends = 1e3 * np.stack([curves[name, size][:, -1] for size in sizes])
+        axes.plot(sizes, np.median(ends, axis=1), marker=marker, markersize=4, color=colour, label=name)
+        axes.plot(np.repeat(sizes, ends.shape[1]), ends.ravel(), ".", color=colour, markersize=2)
+    axes.set(xlabel="neurons K", title="last error, in 1e-3", xticks=sizes)
+    axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
     axes.legend(fontsize=6)
 
 

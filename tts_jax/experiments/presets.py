@@ -155,9 +155,7 @@ PRESETS: tuple[AbstractExperiment, ...] = (
     REGIME_ATLAS,
     dataclasses.replace(ONLINE_PLATEAU, profile="quick", sizes=(2, 4), inputs=(25, 200), starts=6, end=1e4),
     ONLINE_PLATEAU,
-    dataclasses.replace(
-        SPEEDS_ATLAS, profile="quick", ratios=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0), sizes=(2, 4), starts=6, end=1e4
-    ),
+    dataclasses.replace(SPEEDS_ATLAS, profile="quick", ratios=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0), sizes=(2, 4), end=1e4),
     SPEEDS_ATLAS,
 )
 
