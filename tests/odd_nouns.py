@@ -33,6 +33,7 @@ from odd_values import (
 )
 
 import tts_jax as tts
+from tts_jax.dynamics.overlaps import literature_speeds
 
 POINTS = np.linspace(0, 1, 4)
 HERMITE = tts.Hermite([0.5, 1.0])
@@ -215,6 +216,23 @@ NOUNS: Calls = {
             "adjoint": of(diffrax.ForwardMode(), "None"),
             "frozen": of(lambda m: m.bias, "None", *FUNCTIONS[:2]),
         },
+    ),
+    "OnlineSGD": lambda: (
+        tts.OnlineSGD,
+        {
+            "epsilon": of(0.1, *POSITIVE),
+            "step_size": of(0.1, *POSITIVE),
+            "frozen": of(lambda m: m.weights, "None", *FUNCTIONS[:2]),
+            "solver": of(diffrax.Tsit5(), "None"),
+            "rtol": of(1e-3, "None", *POSITIVE),
+            "atol": of(1e-3, "None", *POSITIVE),
+            "max_steps": of(100, *COUNTS),
+            "adjoint": of(diffrax.ForwardMode(), "None"),
+        },
+    ),
+    "literature_speeds": lambda: (
+        literature_speeds,
+        {"lr": of(0.1, *POSITIVE), "lr2": of(0.1, "None", *POSITIVE), "inputs": of(100, *POSITIVE)},
     ),
     "SGD": lambda: (
         tts.SGD,

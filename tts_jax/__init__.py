@@ -14,6 +14,7 @@ from .distance import distance as distance
 from .dynamics import (
     SGD as SGD,
     GradientFlow as GradientFlow,
+    OnlineSGD as OnlineSGD,
     OverlapFlow as OverlapFlow,
     ReducedFlow as ReducedFlow,
     SGDDiffusion as SGDDiffusion,
@@ -69,6 +70,7 @@ NOUNS = (
     "Heaviside",
     "Hermite",
     "NormDataset",
+    "OnlineSGD",
     "OverlapFlow",
     "Overlaps",
     "PerceptronNetwork",

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key, Real
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 
 from . import _checks as checks
 from .activations import AbstractActivation, AbstractGaussianActivation
@@ -68,6 +68,11 @@ class Overlaps(eqx.Module):
         """Of a network with `weights`, `directions` and `activation`, and of the directions of a teacher."""
         u = network.directions
         return cls(network.weights, u @ u.T, u @ teacher.T, network.activation)
+
+    @property
+    def slow(self) -> PyTree:
+        """What stands for the inner layer."""
+        return self.student, self.teacher
 
     @classmethod
     def init(

@@ -13,10 +13,12 @@ from .comparison import Comparison
 from .finite_data import FiniteData
 from .is_diffusion import IsDiffusion
 from .learning_order import LearningOrder
+from .online import OnlinePlateau
 from .orders import Orders
 from .regime_atlas import RegimeAtlas
 from .settings import changed
 from .sketches import Notation, ReducedSketch
+from .speeds_atlas import SpeedsAtlas
 from .varying import VaryingEpsilon
 
 TWO_TIMESCALE = Comparison(
@@ -142,6 +144,25 @@ LEARNING_ORDER = LearningOrder(
     sgd_repeats=12,
     step_size=2e-3,
 )
+ONLINE_PLATEAU = OnlinePlateau(
+    name="online-plateau",
+    profile="paper",
+    shows="Figures 2 and 3 of Goldt et al. (2019)",
+    description="online SGD in high dimension leaves a plateau; when both layers learn, more neurons end lower",
+    sizes=(2, 3, 4, 6, 8),
+    inputs=(100, 1000, 3000),
+    starts=12,
+    seeds=16,
+)
+SPEEDS_ATLAS = SpeedsAtlas(
+    name="speeds-atlas",
+    profile="paper",
+    shows="a map of ours",
+    description="how the ratio of the rates of both layers moves the plateau of online SGD, and the last error",
+    ratios=tuple(float(f"{10 ** (k / 4 - 1.5):.2g}") for k in range(11)),
+    sizes=(2, 3, 4, 5, 6, 7, 8, 10),
+    starts=12,
+)
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
     NOTATION,
@@ -192,6 +213,10 @@ PRESETS: tuple[AbstractExperiment, ...] = (
     ORDERS,
     dataclasses.replace(LEARNING_ORDER, profile="quick", starts=8, sgd_repeats=6, step_size=1e-2),
     LEARNING_ORDER,
+    dataclasses.replace(ONLINE_PLATEAU, profile="quick", sizes=(2, 4), inputs=(25, 200), starts=6, end=1e4),
+    ONLINE_PLATEAU,
+    dataclasses.replace(SPEEDS_ATLAS, profile="quick", ratios=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0), sizes=(2, 4), end=1e4),
+    SPEEDS_ATLAS,
 )
 
 UNCLAIMED = frozenset(

@@ -10,7 +10,7 @@ from ... import _checks as checks
 from ..._platform import alone
 from ...networks import SphereNetwork
 from ...overlaps import Overlaps
-from ...problems import SingleIndex
+from ...problems import AbstractProblem, SingleIndex
 from ...trajectory import Trajectory, risk_and_status
 from ..base import AbstractDynamics, Begin, Task
 from ..integration import Integration, Solution, integrate, integrate_in_parts
