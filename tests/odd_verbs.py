@@ -104,6 +104,7 @@ VERBS: Calls = {
             "seeds": costly(1, *COUNTS, *INTEGERS),
             "init": called(start),
             "devices": of(jax.devices(), "None"),
+            "client": of(None, "None"),
             "progress": called(False, "None", *TRUTHS[:2]),
             "weights": of(False, *TRUTHS),
             "attributes": of({"a": "b"}, "None", "an empty mapping", "a mapping"),

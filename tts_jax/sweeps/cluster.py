@@ -13,7 +13,7 @@ from .. import _checks as checks
 from . import width
 from .compute import Computer
 from .grid import Chunk
-from .place import METADATA, Folder, place_of
+from .place import Folder, place_of
 from .results import Layout
 from .store import Store
 from .work import Work
@@ -107,7 +107,6 @@ def _prepared(pickled: bytes, wide: bool) -> tuple[Computer, Store, list[Chunk]]
     import cloudpickle
 
     work: Work = cloudpickle.loads(pickled)
-    layout, place = work.layout(), place_of("store", work.store, "run.zarr")
-    if not place.has(METADATA):
-        raise ValueError(f"a worker finds no store {place}: choose a place that all workers see")
-    return Computer(layout, jax.local_devices(), work.lanes), Store(place, layout), layout.chunks()
+    assert work.store is not None
+    layout = work.layout()
+    return Computer(layout, jax.local_devices(), work.lanes), Store.join(work.store, layout), layout.chunks()

@@ -128,9 +128,20 @@ class Store(Results):
         place.writable()
         store = cls(place, layout)
         store._refuse_other_configuration()
+        store._find_arrays()
         if create:
             store.lock = place.lock()
             place.tidy()
+        return store
+
+    @classmethod
+    def join(cls, path: str, layout: Layout) -> "Store":
+        """One that another process has opened, of the same sweep."""
+        place = place_of("store", path, "run.zarr")
+        if not place.has(METADATA):
+            raise ValueError(f"a worker finds no store {place}: choose a place that all workers see")
+        store = cls(place, layout)
+        store._find_arrays()
         return store
 
     @override
@@ -185,6 +196,8 @@ class Store(Results):
                 f"{self.place} holds another sweep, resume that or choose another name; it differs in "
                 + "; ".join(differences)
             )
+
+    def _find_arrays(self) -> None:
         always = {"write_empty_chunks": True}  # so that a file that is not there is missing
         try:
             self.arrays = {name: self.group[name].with_config(always) for name in self.layout.variables}
