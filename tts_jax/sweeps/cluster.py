@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from .. import _checks as checks
 from . import width
@@ -72,7 +73,7 @@ def compute(
     launches = Computer(layout, jax.local_devices()[:1], work.lanes).launches(todo)
     # By a task, not scattered: Dask makes it again where the worker that held it dies.
     pickled = client.submit(bytes, cloudpickle.dumps(work), pure=False)
-    wide = jax.config.jax_enable_x64
+    wide = jax.dtypes.canonicalize_dtype(float) == np.float64
     tasks = [
         client.submit(
             _run, pickled, wide, [number[chunk.cell.place, chunk.seeds.start] for chunk in launch.chunks],
@@ -97,7 +98,11 @@ def _run(pickled: bytes, wide: bool, numbers: Sequence[int]) -> tuple[int, int]:
         with _lock:
             computer, store, chunks = _prepared(pickled, wide)
         counts: list[tuple[int, int]] = []
-        computer.compute([chunks[k] for k in numbers], store, lambda runs, failed=0: counts.append((runs, failed)))
+
+        def count(runs: int, failed: int) -> None:
+            counts.append((runs, failed))
+
+        computer.compute([chunks[k] for k in numbers], store, count)
     return sum(runs for runs, _ in counts), sum(failed for _, failed in counts)
 
 

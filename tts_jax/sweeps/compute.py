@@ -30,7 +30,7 @@ class Computer:
         self.cores = (os.cpu_count() or 1) if len(devices) == 1 and on_cpu else 1
         # On a CPU for as many cores, or devices that stand for them, as there may be: the same on each.
         self.at_least = LAUNCHES if on_cpu else len(devices)
-        self.wide = jax.config.jax_enable_x64
+        self.wide = jax.dtypes.canonicalize_dtype(float) == np.float64
         """Of the caller, whose context threads do not have."""
         self.cells: dict[Any, list[Cell]] = {}
         for cell in layout.grid.cells:

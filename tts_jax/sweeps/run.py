@@ -130,10 +130,9 @@ def sweep(
     if store is None and jax.process_count() > 1:
         raise ValueError("several processes need a common store: pass e.g. store='run.zarr'")
     devices = devices or jax.local_devices()
-    if lanes is None and client is None:
-        lanes = lanes_for(devices[0], layout.bytes_of_a_run)
-    elif lanes is None:
-        lanes = cluster.lanes_for(client, layout.bytes_of_a_run)
+    if lanes is None:
+        size = layout.bytes_of_a_run
+        lanes = lanes_for(devices[0], size) if client is None else cluster.lanes_for(client, size)
     layout.attributes["lanes"] = str(lanes)
     results: Results = Memory(layout) if store is None else Store.open(store, layout, create=jax.process_index() == 0)
     work = dataclasses.replace(work, lanes=lanes, store=None if store is None else str(store))
