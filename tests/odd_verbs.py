@@ -109,6 +109,7 @@ VERBS: Calls = {
             "keep": of("model", "None"),
             "lanes": of(8, "None", *COUNTS),
             "devices": of(jax.devices(), "None"),
+            "client": of(None, "None"),
             "progress": called(False, "None", *TRUTHS[:2]),
             "weights": of(False, *TRUTHS),
             "attributes": of({"a": "b"}, "None", "an empty mapping", "a mapping"),

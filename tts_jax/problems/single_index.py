@@ -38,7 +38,7 @@ class SingleIndex(AbstractProblem):
 
     >>> import tts_jax as tts
     >>> problem = tts.SingleIndex([3.0, 4.0], tts.Hermite([1.0, 2.0]))
-    >>> problem.risk(tts.SphereNetwork([2.0], [[0.6, 0.8]], tts.Hermite([0.0, 1.0]))).item()
+    >>> round(float(problem.risk(tts.SphereNetwork([2.0], [[0.6, 0.8]], tts.Hermite([0.0, 1.0])))), 12)
     1.0
 
     *Clocks.* Berthier, Montanari and Zhou minimise half of this risk by m times its gradient. A flow with the same

@@ -166,6 +166,9 @@ class Results(abc.ABC):
     def close(self) -> None:
         """Others may write there then."""
 
+    def tidy(self) -> None:  # noqa: B027
+        """Throws away what writers that died have left."""
+
 
 class Memory(Results):
     def __init__(self, layout: Layout):
