@@ -33,8 +33,11 @@ from odd_values import (
 )
 
 import tts_jax as tts
+from tts_jax.dynamics.overlaps import literature_speeds
 
 POINTS = np.linspace(0, 1, 4)
+HERMITE = tts.Hermite([0.5, 1.0])
+SPHERE = tts.SphereNetwork([1.0], [[1.0, 2.0]], HERMITE)
 TEACHER = tts.PerceptronNetwork([1.0], [[1.0, 2.0]], tts.Erf())
 
 
@@ -53,6 +56,7 @@ def on_problems() -> Calls:
         "Dataset": (data, NETWORK, ("a function", "an activation", "a target", "a network")),
         "NormDataset": (norm_data, NETWORK, ("a function", "an activation", "a target", "a network")),
         "GaussianRegression": (lambda: tts.GaussianRegression(TEACHER), TEACHER, ()),
+        "SingleIndex": (lambda: tts.SingleIndex([1.0, 2.0], HERMITE), SPHERE, ()),
     }
     found = {}
     for name, (problem, model, takes) in problems.items():
@@ -149,6 +153,38 @@ NOUNS: Calls = {
             "activation": of(tts.ReLU(), *FUNCTIONS),
         },
     ),
+    "Hermite": lambda: (tts.Hermite, {"coefficients": of([0.5, 1.0], *NUMBERS, *LISTS, DOWN, TWICE, BITS)}),
+    "SphereNetwork": lambda: (
+        tts.SphereNetwork,
+        {"weights": of([1.0], *ONE), "directions": of([[1.0]]), "activation": of(HERMITE, *FUNCTIONS)},
+    ),
+    "SphereNetwork(x)": lambda: (SPHERE, {"x": of([0.3, 0.4], *TWO, DOWN, TWICE, BITS)}),
+    "SphereNetwork.init": lambda: (
+        tts.SphereNetwork.init,
+        {
+            "key": of(KEY, *KEYS),
+            "neurons": of(3, *COUNTS),
+            "inputs": of(2, *COUNTS),
+            "activation": of(HERMITE, *FUNCTIONS),
+        },
+    ),
+    "Overlaps": lambda: (
+        tts.Overlaps,
+        {
+            "weights": of([1.0], *ONE),
+            "student": of([[1.0]], "None"),
+            "teacher": of([[0.5]]),
+            "activation": of(HERMITE, *FUNCTIONS),
+        },
+    ),
+    "Overlaps.init": lambda: (
+        tts.Overlaps.init,
+        {"key": of(KEY, *KEYS), "neurons": of(3, *COUNTS), "activation": of(HERMITE, *FUNCTIONS)},
+    ),
+    "SingleIndex": lambda: (
+        tts.SingleIndex,
+        {"direction": of([1.0, 2.0], *TWO, DOWN, TWICE, BITS), "target": of(HERMITE), "noise": of(0.5, *NOT_NEGATIVE)},
+    ),
     "Regression": lambda: (
         tts.Regression,
         {
@@ -181,6 +217,23 @@ NOUNS: Calls = {
             "frozen": of(lambda m: m.bias, "None", *FUNCTIONS[:2]),
         },
     ),
+    "OnlineSGD": lambda: (
+        tts.OnlineSGD,
+        {
+            "epsilon": of(0.1, *POSITIVE),
+            "step_size": of(0.1, *POSITIVE),
+            "frozen": of(lambda m: m.weights, "None", *FUNCTIONS[:2]),
+            "solver": of(diffrax.Tsit5(), "None"),
+            "rtol": of(1e-3, "None", *POSITIVE),
+            "atol": of(1e-3, "None", *POSITIVE),
+            "max_steps": of(100, *COUNTS),
+            "adjoint": of(diffrax.ForwardMode(), "None"),
+        },
+    ),
+    "literature_speeds": lambda: (
+        literature_speeds,
+        {"lr": of(0.1, *POSITIVE), "lr2": of(0.1, "None", *POSITIVE), "inputs": of(100, *POSITIVE)},
+    ),
     "SGD": lambda: (
         tts.SGD,
         {
@@ -192,9 +245,32 @@ NOUNS: Calls = {
             "adjoint": of(diffrax.ForwardMode(), "None"),
             "reshuffle": of(True, *TRUTHS),
             "frozen": of(lambda m: m.bias, "None", *FUNCTIONS[:2]),
+            "svag": of(1),
+        },
+    ),
+    "SGDDiffusion": lambda: (
+        tts.SGDDiffusion,
+        {
+            "epsilon": of(0.1, *POSITIVE),
+            "step_size": of(0.1, *POSITIVE),
+            "batch_size": of(2, *COUNTS),
+            "slow": of(lambda m: m.positions, "None", *FUNCTIONS[:2]),
+            "substeps": of(2, *COUNTS),
+            "adjoint": of(diffrax.ForwardMode(), "None"),
+            "frozen": of(lambda m: m.bias, "None", *FUNCTIONS[:2]),
         },
     ),
     "TwoTimescaleLimit": lambda: (tts.TwoTimescaleLimit, {"max_events": of(10, *COUNTS)}),
+    "OverlapFlow": lambda: (
+        tts.OverlapFlow,
+        {
+            "epsilon": of(0.1, *POSITIVE),
+            "rtol": of(1e-3, "None", *POSITIVE),
+            "atol": of(1e-3, "None", *POSITIVE),
+            "max_steps": of(100, *COUNTS),
+            "adjoint": of(diffrax.ForwardMode(), "None"),
+        },
+    ),
     "ReducedFlow": lambda: (
         tts.ReducedFlow,
         {

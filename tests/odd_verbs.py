@@ -27,6 +27,7 @@ from odd_values import (
     TEXTS,
     TRUTHS,
     TWICE,
+    TWO,
     Calls,
     called,
     costly,
@@ -37,6 +38,7 @@ import tts_jax as tts
 
 TIMES = [0.0, 0.02]
 LIMIT, EXACT = tts.TwoTimescaleLimit(), tts.SGD(0.1, 0.1, None)
+RATES = DOWN, TWICE, BITS, ROWS, "an array of shape (1, 1, 1)", "an array with NaN", "a series with a missing value"
 ALONE = {"dynamics": of(LIMIT, "a dynamics"), "model": of(NETWORK, "a network"), "problem": of(PROBLEM, "a problem")}
 
 
@@ -107,6 +109,7 @@ VERBS: Calls = {
             "keep": of("model", "None"),
             "lanes": of(8, "None", *COUNTS),
             "devices": of(jax.devices(), "None"),
+            "client": of(None, "None"),
             "progress": called(False, "None", *TRUTHS[:2]),
             "weights": of(False, *TRUTHS),
             "attributes": of({"a": "b"}, "None", "an empty mapping", "a mapping"),
@@ -130,6 +133,18 @@ VERBS: Calls = {
         tts.theory.probability_of_good_start,
         {"target": of(TARGET, "a target"), "neurons": of(5, *COUNTS), "at_least": of(1, "0", *COUNTS)},
     ),
+    **{
+        f"theory.{verb.__name__}": lambda verb=verb: (
+            verb,
+            {"model": of(NETWORK, "a network"), "problem": of(PROBLEM, "a problem")},
+        )
+        for verb in (tts.theory.hit_times, tts.theory.obstacle, tts.theory.conserved)
+    },
+    "theory.floor": lambda: (tts.theory.floor, {"problem": of(PROBLEM, "a problem"), "eta": of(0.1, *POSITIVE)}),
+    "theory.smallest_risk": lambda: (
+        tts.theory.smallest_risk,
+        {"problem": of(PROBLEM, "a problem"), "neurons": of(2, *COUNTS)},
+    ),
     "diagnostics.hit_times": lambda: (
         tts.diagnostics.hit_times,
         {
@@ -138,6 +153,30 @@ VERBS: Calls = {
             "problem": of(PROBLEM, "a problem"),
             "end": of(0.01, *POSITIVE),
         },
+    ),
+    "diagnostics.spectrum": lambda: (
+        tts.diagnostics.spectrum,
+        {
+            "model": of(NETWORK, "a network"),
+            "problem": of(PROBLEM, "a problem"),
+            "epsilon": of(0.1, *POSITIVE),
+            "slow": of(None, "None", "a function"),
+            "frozen": of(None, "None"),
+            "extreme": of(1, "None", *COUNTS),
+        },
+    ),
+    "diagnostics.stiffness": lambda: (tts.diagnostics.stiffness, {"rates": of([1.0, 2.0], *LISTS, *RATES)}),
+    "diagnostics.distance_to_slow_manifold": lambda: (
+        partial(tts.diagnostics.distance_to_slow_manifold, tts.simulate(EXACT, NETWORK, PROBLEM, TIMES)),
+        {"problem": of(PROBLEM, "a problem")},
+    ),
+    "diagnostics.order": lambda: (
+        tts.diagnostics.order,
+        {"errors": of([0.5, 0.25], *TWO, DOWN, TWICE), "parameters": of([2.0, 1.0], *TWO, DOWN)},
+    ),
+    "plot.spectra": lambda: (
+        tts.plot.spectra,
+        {"rates": of(np.ones((2, 3)), ROWS), "slow_times": of([0.0, 1.0], *TWO, TWICE), "ax": of(panels(), "None")},
     ),
     "plot.risks": lambda: (
         tts.plot.risks,
@@ -250,6 +289,27 @@ VERBS: Calls = {
             "sizes": of((5, 8)),
             "slow_times": of((0.0, 1.0), "a tuple", TWICE, "a list of three"),
             "sgd_seeds": of(8, *COUNTS),
+        },
+    ),
+    "experiments.preset is-it-a-diffusion": lambda: (
+        partial(preset, "is-it-a-diffusion"),
+        {
+            "epsilons": of((1.0, 2e-5), "a tuple", DOWN, TWICE),
+            "step_sizes": of((1e-3, 1e-3), "a tuple", DOWN, TWICE),
+            "slow_times": of((2.0, 2.0), "a tuple", DOWN, TWICE),
+            "seeds": of(16, *COUNTS),
+            "amplifications": of((1, 4)),
+            "substeps": of(2, *COUNTS),
+            "saves": of(50, *COUNTS),
+            "neurons": of(20, *COUNTS),
+        },
+    ),
+    "experiments.preset orders": lambda: (
+        partial(preset, "orders"),
+        {
+            "etas": of((0.1, 0.01, 1e-3), "a list of three"),
+            "seeds": of(4, *COUNTS),
+            "slow_time": of(0.1, *POSITIVE[:-3]),
         },
     ),
     "experiments.preset notation": lambda: (

@@ -73,6 +73,15 @@ PROBLEMS: dict[str, Callable[[], Known]] = {
     ),
     "Gaussian inputs, ReLU": lambda: _gaussian(tts.ReLU()),
     "Gaussian inputs, erf": lambda: _gaussian(tts.Erf()),
+    "a single index": lambda: Known(
+        tts.SingleIndex([3.0, 0.0, -4.0], tts.Hermite([0.5, 1.0, -0.7]), noise=0.4),
+        tts.SphereNetwork(
+            [1.0, -2.0, 0.5],
+            [[1.0, 0.2, 0.3], [-0.4, 2.0, 0.1], [0.3, 0.1, -0.8]],
+            tts.Hermite([0.4, 0.8, 0.6, 0.5]),
+        ),
+        0.16,
+    ),
     "data": lambda: Known(tts.Dataset(*rows()), plane(tts.SmoothStep(0.3))),
 }
 """Functions, so that nothing is made before it is asked for."""

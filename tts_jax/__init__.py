@@ -14,15 +14,25 @@ from .distance import distance as distance
 from .dynamics import (
     SGD as SGD,
     GradientFlow as GradientFlow,
+    OnlineSGD as OnlineSGD,
+    OverlapFlow as OverlapFlow,
     ReducedFlow as ReducedFlow,
+    SGDDiffusion as SGDDiffusion,
     TwoTimescaleLimit as TwoTimescaleLimit,
 )
-from .networks import PerceptronNetwork as PerceptronNetwork, ShallowNetwork as ShallowNetwork
+from .hermite import Hermite as Hermite
+from .networks import (
+    PerceptronNetwork as PerceptronNetwork,
+    ShallowNetwork as ShallowNetwork,
+    SphereNetwork as SphereNetwork,
+)
+from .overlaps import Overlaps as Overlaps
 from .problems import (
     Dataset as Dataset,
     GaussianRegression as GaussianRegression,
     NormDataset as NormDataset,
     Regression as Regression,
+    SingleIndex as SingleIndex,
 )
 from .simulate import simulate as simulate
 from .sweeps import load as load, run_each as run_each, sweep as sweep
@@ -58,16 +68,23 @@ NOUNS = (
     "GaussianRegression",
     "GradientFlow",
     "Heaviside",
+    "Hermite",
     "NormDataset",
+    "OnlineSGD",
+    "OverlapFlow",
+    "Overlaps",
     "PerceptronNetwork",
     "PiecewiseConstant",
     "PiecewiseLinear",
     "ReLU",
     "ReducedFlow",
     "Regression",
+    "SGDDiffusion",
     "ShallowNetwork",
+    "SingleIndex",
     "SmoothStep",
     "SmoothTarget",
+    "SphereNetwork",
     "Stats",
     "Status",
     "Trajectory",

@@ -181,6 +181,12 @@ def count(name: str, value: Any, at_least: int = 1, below: int = 2**31) -> int:
     return int(value)
 
 
+def power_of_2(name: str, value: Any) -> int:
+    if (number := count(name, value)) & (number - 1):
+        raise ValueError(f"{name} must be a power of 2, got {number}: pass e.g. {name}={2 ** number.bit_length()}")
+    return number
+
+
 def picks_leaves(name: str, value: Any, optional: bool = True) -> Any:
     """A function of the model, or None where `optional`. A module is callable too, but none that picks leaves."""
     is_function = callable(value) and not isinstance(value, type)

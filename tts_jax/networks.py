@@ -138,14 +138,8 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
         directions: Real[ArrayLike, "*t m d"] | Sequence[Any],
         activation: AbstractGaussianActivation,
     ):
-        self.weights, self.directions = checks.leaf("weights", weights), checks.leaf("directions", directions)
+        self.weights, self.directions = _checked_layers(weights, directions)
         self.activation = checks.function("activation", activation, "ReLU()")
-        shape = self.directions.shape
-        if len(shape) < 2 or 0 in shape or self.weights.shape != shape[:-1]:
-            raise ValueError(
-                "weights must have shape (neurons,) and directions shape (neurons, inputs), "
-                f"got {self.weights.shape} and {shape}"
-            )
 
     @classmethod
     def init(
@@ -177,6 +171,77 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
     def __call__(self, x: Real[ArrayLike, " d"]) -> Float[Array, ""]:
         x = _one_input(x, "directions", self.directions)
         return self.weights @ self.activation(self.directions @ x)
+
+
+class SphereNetwork(AbstractTwoLayerNetwork):
+    r"""$f(x) = \frac{1}{m} \sum_{i=1}^m a_i\,\sigma(\langle u_i / |u_i|, x \rangle)$ for $x \in R^d$.
+
+    `weights` $a$ has shape (m,), `directions` $u$ shape (m, d). The directions are its slow leaves; their lengths do
+    not matter to $f$, and the gradient flow keeps them: $\langle u_i, \nabla_{u_i} R \rangle = 0$. A step of SGD is
+    orthogonal to $u_i$ and lengthens it, by the square of the step. Lists, NumPy arrays and integers become
+    floating-point leaves.
+
+    Raises `ValueError` where the shapes do not fit.
+
+    Source: Berthier, Montanari and Zhou (2024), arXiv 2303.00055.
+    """
+
+    weights: Float[Array, "*t m"]
+    directions: Float[Array, "*t m d"]
+    activation: AbstractActivation | AbstractGaussianActivation
+
+    def __init__(
+        self,
+        weights: Real[ArrayLike, "*t m"] | Sequence[Any],
+        directions: Real[ArrayLike, "*t m d"] | Sequence[Any],
+        activation: AbstractActivation | AbstractGaussianActivation,
+    ):
+        self.weights, self.directions = _checked_layers(weights, directions)
+        self.activation = checks.function("activation", activation, "Hermite([0.0, 1.0])")
+
+    @classmethod
+    def init(
+        cls,
+        key: Key[Array, ""],
+        neurons: int,
+        inputs: int,
+        activation: AbstractActivation | AbstractGaussianActivation,
+    ) -> "SphereNetwork":
+        """A start: weights i.i.d. N(0, 1), directions i.i.d. uniform on the unit sphere."""
+        m, d = checks.count("neurons", neurons), checks.count("inputs", inputs)
+        weight_key, direction_key = jax.random.split(checks.random_key("key", key))
+        gaussian = jax.random.normal(direction_key, (m, d), float)
+        directions = gaussian / jnp.linalg.norm(gaussian, axis=1, keepdims=True)
+        return cls(jax.random.normal(weight_key, (m,), float), directions, activation)
+
+    @property
+    @override
+    def slow(self) -> PyTree:
+        return self.directions
+
+    @property
+    @override
+    def vectors(self) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+        return self.weights, self.directions.ravel()
+
+    @override
+    def with_vectors(self, outer: Float[Array, " n"], inner: Float[Array, " m"]) -> "SphereNetwork":
+        return SphereNetwork(outer, inner.reshape(self.directions.shape), self.activation)
+
+    def __call__(self, x: Real[ArrayLike, " d"]) -> Float[Array, ""]:
+        x = _one_input(x, "directions", self.directions)
+        lengths = jnp.linalg.norm(self.directions, axis=1)
+        return jnp.mean(self.weights * self.activation((self.directions @ x) / lengths))
+
+
+def _checked_layers(weights: Any, directions: Any) -> tuple[Array, Array]:
+    """As leaves, of shapes (m,) and (m, d)."""
+    a, w = checks.leaf("weights", weights), checks.leaf("directions", directions)
+    if w.ndim < 2 or 0 in w.shape or a.shape != w.shape[:-1]:
+        raise ValueError(
+            f"weights must have shape (neurons,) and directions shape (neurons, inputs), got {a.shape} and {w.shape}"
+        )
+    return a, w
 
 
 def _one_input(x: Any, name: str, inner: Array, scalar: bool = False) -> Array:

@@ -102,7 +102,7 @@ def simulate(
         )
     if dynamics.stochastic and key is None and samples is None:
         mend = "the key of the run that goes on, for the same stream" if goes_on else "key=jax.random.key(0)"
-        raise ValueError(f"{name} draws samples: pass {mend}, or samples=(x, y) to replay a stream")
+        raise ValueError(f"{name} draws at random: pass {mend}; SGD replays samples=(x, y) too")
     if key is not None:
         checks.random_key("key", key)
     if checkpoint is not None:

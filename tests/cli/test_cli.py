@@ -13,6 +13,7 @@ import sys
 import pytest
 from command_line import call
 
+import tts_jax
 from tts_jax import _progress
 from tts_jax.cli import run
 from tts_jax.dynamics import SGD, TwoTimescaleLimit
@@ -50,6 +51,11 @@ def rows(text, heading):
             return table
         table.append(re.split(r"\s{2,}", line.strip()))
     return table
+
+
+def test_the_version_is_that_of_the_package():
+    code, out, _ = call("--version")
+    assert (code, out) == (0, f"tts-jax {tts_jax.__version__}\n")
 
 
 def test_the_table_is_the_summary(result, summary):

@@ -19,6 +19,7 @@ DYNAMICS = {
     "flow, explicit": tts.GradientFlow(0.1, rtol=1e-5, atol=1e-5, slow=lambda m: m.positions),
     "SGD": tts.SGD(0.1, 0.01),
     "SGD, batches by Adam": tts.SGD(0.1, 0.01, 3, optimizer=optax.adam(0.01)),
+    "SGD as a diffusion": tts.SGDDiffusion(0.1, 0.01, 2),
     "SGD, exact gradient": tts.SGD(0.1, 0.01, None),
     "reduced": tts.ReducedFlow(),
     "limit": tts.TwoTimescaleLimit(),

@@ -81,7 +81,7 @@ def test_the_same_seed_is_the_same_start_in_both_experiments():
 @pytest.mark.parametrize(
     ("name", "profile", "changes", "message"),
     [
-        ("two-timescales", "quick", {}, "must be one of .*, 'same-step', 'two-timescale', .*, got 'two-timescales'"),
+        ("two-timescales", "quick", {}, "must be one of .*, 'same-step', .*'two-timescale', .*, got 'two-timescales'"),
         ("same-step", "fast", {}, "profile must be one of 'quick', 'paper', got 'fast'"),
         ("same-step", "quick", {"depth": 3}, "same-step has no setting 'depth': choose one of name,"),
         ("same-step", "quick", {"epsilon": 0.0}, "epsilon must be positive"),

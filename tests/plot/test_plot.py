@@ -396,3 +396,15 @@ def test_shares_of_statuses_are_of_the_runs_that_there_are():
 )
 def test_a_sweep_that_cannot_be_drawn_is_refused(draw, said):
     reference.refuses(lambda: draw(sweep_dataset()), said)
+
+
+def test_spectra_show_both_signs_and_count_what_is_left_out():
+    rates = np.array([-0.5, 1e-20, 1e-3, 4.0])
+    (axes,) = plot.spectra(rates).axes
+    decays, grows = (np.asarray(dots.get_offsets()) for dots in axes.collections)
+    assert decays.tolist() == [[3.0, 1e-3], [1.0, 4.0]]
+    assert grows.tolist() == [[2.0, 0.5]]
+    figure = plot.spectra(np.stack([rates, 2 * rates]), [0.0, 0.1])
+    assert labels(figure.legends[0])[-1] == "1 zero, or nearly, not shown"
+    decays, _ = (np.asarray(dots.get_offsets()) for dots in figure.axes[0].collections)
+    assert decays.tolist() == [[0.0, 1e-3], [0.0, 4.0], [0.1, 2e-3], [0.1, 8.0]]

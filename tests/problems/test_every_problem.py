@@ -21,9 +21,10 @@ def test_samples_gradient_and_closed_forms_are_those_of_the_risk(name):
         losses = jax.vmap(lambda x, y: problem.loss(model, x[None], y[None]))(x, y)
         equations = None if structure.normal_equations is None else problem.normal_equations(model)
         hessian = None if structure.hessian is None else structure.hessian(problem, model)
-        return losses, problem.risk(model), problem.gradient(model), equations, hessian
+        law = None if structure.sample_law is None else structure.sample_law(problem, model)
+        return losses, problem.risk(model), problem.gradient(model), equations, hessian, law
 
-    losses, risk, gradient, equations, hessian = measured(model, jax.random.key(2))
+    losses, risk, gradient, equations, hessian, law = measured(model, jax.random.key(2))
     assert abs(np.mean(losses) - (risk + noise)) < 4 * np.std(losses) / np.sqrt(SAMPLES)
 
     def by_autodiff(outer, inner):
@@ -33,6 +34,10 @@ def test_samples_gradient_and_closed_forms_are_those_of_the_risk(name):
     def derivatives(vectors, directions):
         return jax.jvp(by_autodiff, vectors, directions)
 
+    if law is not None:
+        each = jax.vmap(lambda x, y: jax.vmap(lambda y: problem.loss(model, x[None], y[None]))(y))(law.x, law.y)
+        sums = np.sum(law.weights), np.sum(law.weights * each)
+        np.testing.assert_allclose(sums, [1.0, risk + noise], rtol=1e-10)
     rng = np.random.default_rng(0)
     directions = tuple(jnp.asarray(rng.normal(size=vector.shape)) for vector in model.vectors)
     first, along = derivatives(model.vectors, directions)

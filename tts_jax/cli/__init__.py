@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 import jax
@@ -57,6 +58,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tts-jax", description="How networks train when their layers learn at different speeds.")
+    parser.add_argument("--version", action="version", version=f"tts-jax {version('tts-jax')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run.add_to(commands)
     sweep.add_to(commands)

@@ -147,6 +147,12 @@ def _seen_by_each(
     return jnp.concatenate([(total - means)[:, None], model.weights.T], axis=1)
 
 
+def nodes(model: ShallowNetwork, target: AbstractTarget) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """A rule that integrates products of two gradients of the squared residual of one coordinate."""
+    kinks, degree = _pieces(model.activation, target, model.positions[:, 0])
+    return rule(kinks, 2 * degree)
+
+
 def _pieces(
     activation: AbstractActivation, target: AbstractTarget, u: Float[Array, " m"]
 ) -> tuple[Float[Array, " k"], int]:

@@ -47,5 +47,25 @@ def of_rows(params: ShallowNetwork, activation: SmoothStep, x: Array, y: Array, 
     )
 
 
+def weighted(
+    params: ShallowNetwork,
+    activation: SmoothStep,
+    x: Float[Array, "n 1"],
+    y: Float[Array, "n k"],
+    coefficients: Float[Array, "n k"],
+) -> ShallowNetwork:
+    """The gradient of the sum over inputs and their labels, with these coefficients, for one run."""
+    weights = params.weights[:, 0]
+    value, slope = activation.value_and_slope(x.T - params.positions)
+    output = weights @ value if params.bias is None else params.bias + weights @ value
+    pull = jnp.sum(2 * coefficients * (output[:, None] - y), axis=1)
+    return _with_leaves(
+        params,
+        (value @ pull)[:, None],
+        (-weights * (slope @ pull))[:, None],
+        None if params.bias is None else jnp.sum(pull),
+    )
+
+
 def _with_leaves(params: ShallowNetwork, *leaves: object) -> ShallowNetwork:
     return eqx.tree_at(lambda m: (m.weights, m.positions, m.bias), params, leaves, is_leaf=lambda leaf: leaf is None)

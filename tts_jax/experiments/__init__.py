@@ -19,6 +19,9 @@ from .base import (
 )
 from .comparison import Comparison as Comparison, to_dataset as to_dataset
 from .finite_data import FiniteData as FiniteData
+from .is_diffusion import IsDiffusion as IsDiffusion
+from .learning_order import LearningOrder as LearningOrder
+from .orders import Convergence as Convergence, Orders as Orders
 from .presets import PRESETS as PRESETS, preset as preset
 from .regime_atlas import RegimeAtlas as RegimeAtlas
 from .reproduce import (

@@ -11,9 +11,14 @@ from .. import _checks as checks
 from .base import AbstractExperiment
 from .comparison import Comparison
 from .finite_data import FiniteData
+from .is_diffusion import IsDiffusion
+from .learning_order import LearningOrder
+from .online import OnlinePlateau
+from .orders import Orders
 from .regime_atlas import RegimeAtlas
 from .settings import changed
 from .sketches import Notation, ReducedSketch
+from .speeds_atlas import SpeedsAtlas
 from .varying import VaryingEpsilon
 
 TWO_TIMESCALE = Comparison(
@@ -103,6 +108,61 @@ REGIME_ATLAS = RegimeAtlas(
     sgd_seeds=8,
     sgd_slow_time=3.0,
 )
+# Beside the published pairs one at which SGD is none, with a step of size 1e-3 for both layers. It ends at slow time 2:
+# by 10 the noise has thrown all neurons out of [0, 1], and there is nothing left to tell apart.
+IS_IT_A_DIFFUSION = IsDiffusion(
+    name="is-it-a-diffusion",
+    profile="paper",
+    shows="a test of ours",
+    description="whether SGD is what its stochastic differential equation says, by SVAG",
+    epsilons=(1.0, 1.0, 2e-5),
+    step_sizes=(1e-3, 1e-5, 1e-3),
+    slow_times=(2.0, 0.5, 5e-4),
+    seeds=20,
+)
+ORDERS = Orders(
+    name="orders",
+    profile="paper",
+    shows="orders of ours",
+    description="with which order SGD, the flow, the reduced flow and the limit approach each other",
+    epsilons=(1e-6, 3e-7, 1e-7, 3e-8, 1e-8),
+    etas=(4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4),
+    step_sizes=(2.4e-4, 1.2e-4, 6e-5, 3e-5, 1.5e-5, 7.5e-6, 3.75e-6),
+    seeds=128,
+)
+LEARNING_ORDER = LearningOrder(
+    name="learning-order",
+    profile="paper",
+    shows="high dimension",
+    description="with fast weights, a single-index target is learned degree after degree",
+    epsilons=(1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7),
+    neurons=200,
+    starts=20,
+    sgd_epsilon=1e-2,
+    sgd_neurons=20,
+    sgd_inputs=200,
+    sgd_repeats=12,
+    step_size=2e-3,
+)
+ONLINE_PLATEAU = OnlinePlateau(
+    name="online-plateau",
+    profile="paper",
+    shows="Figures 2 and 3 of Goldt et al. (2019)",
+    description="online SGD in high dimension leaves a plateau; when both layers learn, more neurons end lower",
+    sizes=(2, 3, 4, 6, 8),
+    inputs=(100, 1000, 3000),
+    starts=12,
+    seeds=16,
+)
+SPEEDS_ATLAS = SpeedsAtlas(
+    name="speeds-atlas",
+    profile="paper",
+    shows="a map of ours",
+    description="how the ratio of the rates of both layers moves the plateau of online SGD, and the last error",
+    ratios=tuple(float(f"{10 ** (k / 4 - 1.5):.2g}") for k in range(11)),
+    sizes=(2, 3, 4, 5, 6, 7, 8, 10),
+    starts=12,
+)
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
     NOTATION,
@@ -132,10 +192,48 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         sgd_sizes=(5, 12),
     ),
     REGIME_ATLAS,
+    dataclasses.replace(
+        IS_IT_A_DIFFUSION,
+        profile="quick",
+        epsilons=(1.0, 2e-5),
+        step_sizes=(1e-3, 1e-3),
+        slow_times=(2.0, 4e-5),
+        seeds=16,
+        substeps=2,
+    ),
+    IS_IT_A_DIFFUSION,
+    dataclasses.replace(
+        ORDERS,
+        profile="quick",
+        epsilons=(1e-6, 1e-7, 1e-8),
+        etas=(2e-3, 1e-3, 5e-4),
+        step_sizes=(1.2e-4, 3e-5, 7.5e-6),
+        seeds=64,
+    ),
+    ORDERS,
+    dataclasses.replace(LEARNING_ORDER, profile="quick", starts=8, sgd_repeats=6, step_size=1e-2),
+    LEARNING_ORDER,
+    dataclasses.replace(ONLINE_PLATEAU, profile="quick", sizes=(2, 4), inputs=(25, 200), starts=6, end=1e4),
+    ONLINE_PLATEAU,
+    dataclasses.replace(SPEEDS_ATLAS, profile="quick", ratios=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0), sizes=(2, 4), end=1e4),
+    SPEEDS_ATLAS,
 )
 
 UNCLAIMED = frozenset(
-    {"description", "first_save", "frame_every", "panels", "repeats", "saves", "seed", "seeds", "sgd_seeds", "shows"}
+    {
+        "description",
+        "first_save",
+        "frame_every",
+        "panels",
+        "repeats",
+        "saves",
+        "seed",
+        "seeds",
+        "sgd_repeats",
+        "sgd_seeds",
+        "shows",
+        "starts",
+    }
 )
 """Settings that no claim is about: which repeats are drawn, how many, and what the figures show of them."""
 

@@ -8,9 +8,10 @@ from jaxtyping import Int
 from .. import _checks as checks
 from ..networks import ShallowNetwork
 from ..problems import Regression
-from ..sweeps.arrivals import floor, piece_counts
+from ..sweeps.arrivals import piece_counts
 from ..sweeps.grid import uniform_start
 from ..targets import PiecewiseConstant
+from ..theory import floor
 from .base import AbstractExperiment
 
 
@@ -41,7 +42,7 @@ class AbstractStaircase(AbstractExperiment):
     @property
     def floor(self) -> float:
         """The error that the width of the neurons leaves."""
-        return floor(self.target, self.eta)
+        return float(floor(self.problem, self.eta))
 
     @property
     def success(self) -> float:

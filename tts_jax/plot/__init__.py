@@ -11,6 +11,7 @@ colour-blind. A trajectory that failed says so in the legend.
 
 from .boxes import boxes as boxes
 from .sketches import moves as moves, notation as notation
+from .spectra import spectra as spectra
 from .sweeps import (
     convergence as convergence,
     heat_map as heat_map,

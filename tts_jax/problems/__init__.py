@@ -5,4 +5,5 @@ from .dataset import Dataset as Dataset
 from .gaussian import GaussianRegression as GaussianRegression
 from .norm_dataset import NormDataset as NormDataset
 from .regression import Regression as Regression
-from .structure import SampleGradient as SampleGradient, Structure as Structure
+from .single_index import SingleIndex as SingleIndex
+from .structure import SampleGradient as SampleGradient, SampleLaw as SampleLaw, Structure as Structure

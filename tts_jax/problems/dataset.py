@@ -13,7 +13,7 @@ from .. import _checks as checks
 from ..exact.forms import NormalEquations
 from ..networks import ShallowNetwork
 from .base import AbstractProblem, outputs, squared_error
-from .structure import Structure
+from .structure import SampleLaw, Structure
 
 
 class Dataset(AbstractProblem):
@@ -68,10 +68,12 @@ class Dataset(AbstractProblem):
     @override
     def structure(self, model: PyTree) -> Structure:
         if self.row_loss is not None:
-            return Structure(refusal="normal equations need the squared error: leave out loss, or use GradientFlow")
-        if not isinstance(model, ShallowNetwork):
-            return Structure(refusal=f"normal equations on data need a ShallowNetwork, got {type(model).__name__}")
-        return Structure(normal_equations=_normal_equations)
+            refusal = "normal equations need the squared error: leave out loss, or use GradientFlow"
+        elif not isinstance(model, ShallowNetwork):
+            refusal = f"normal equations on data need a ShallowNetwork, got {type(model).__name__}"
+        else:
+            return Structure(normal_equations=_normal_equations, sample_law=_sample_law)
+        return Structure(refusal=refusal, sample_law=_sample_law)
 
     @property
     @override
@@ -91,3 +93,9 @@ def _normal_equations(problem: Dataset, model: ShallowNetwork) -> NormalEquation
     n = len(problem.x)
     labels = problem.y.reshape(n)
     return NormalEquations(features.T @ features / n, features.T @ labels / n, jnp.sum(labels**2) / n)
+
+
+def _sample_law(problem: Dataset, model: PyTree) -> SampleLaw:
+    """The rows, as `sample` draws them."""
+    n = len(problem.x)
+    return SampleLaw(problem.x, problem.y[:, None], jnp.full((n, 1), 1 / n))

@@ -6,9 +6,11 @@ from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
 from typing_extensions import override
 
 from .. import _checks as checks
-from ..activations import AbstractGaussianActivation, verify_kernel
+from ..activations import AbstractGaussianActivation, Erf, verify_kernel
+from ..exact import erf_units
 from ..exact.forms import NormalEquations
 from ..networks import PerceptronNetwork
+from ..overlaps import Overlaps
 from .base import AbstractProblem, squared_error
 from .structure import Structure
 
@@ -22,7 +24,8 @@ class GaussianRegression(AbstractProblem):
       + \sum_{ij} a^*_i a^*_j k(w^*_i, w^*_j),$$
 
     exact in any dimension: k is the arc-cosine kernel for `ReLU` and the arc-sine kernel for `Erf`. It leaves out the
-    label noise, which adds the constant `noise**2` to the expected loss of one sample.
+    label noise, which adds the constant `noise**2` to the expected loss of one sample. For `Erf` the risk is known from
+    the `Overlaps` of a student too.
 
     Raises `ValueError` for a negative `noise`, and `risk` for a model of another kind, dimension or activation. The
     kernel of an activation of the user's is compared once with quadrature; `ValueError` where it is another.
@@ -51,8 +54,18 @@ class GaussianRegression(AbstractProblem):
     def risk(self, model: PyTree) -> Float[Array, ""]:
         self.check(model)
         a = jnp.concatenate([model.weights, -self.teacher.weights])
+        if isinstance(model, Overlaps):
+            c = self.field_covariance(model)
+            return a @ erf_units.i2(c, len(c)) @ a
         w = jnp.concatenate([model.directions, self.teacher.directions])
         return a @ _pairs(model.activation, w, w) @ a
+
+    def field_covariance(self, model: Overlaps) -> Float[Array, "n n"]:
+        r"""Of the local fields $\sqrt2 \langle w_i, x \rangle$ of the student, and then of the teacher: the arguments
+        of $\mathrm{erf}(\lambda / \sqrt2)$."""
+        assert model.student is not None, "`check` has refused that"
+        own = self.teacher.directions @ self.teacher.directions.T
+        return 2 * jnp.block([[model.student, model.teacher], [model.teacher.T, own]])
 
     @property
     @override
@@ -62,6 +75,9 @@ class GaussianRegression(AbstractProblem):
     @override
     def check(self, model: PyTree) -> None:
         expected, inputs = type(self.teacher.activation), self.teacher.directions.shape[-1]
+        if isinstance(model, Overlaps):
+            self._check_overlaps(model)
+            return
         if not isinstance(model, PerceptronNetwork) or not isinstance(model.activation, expected):
             got = type(getattr(model, "activation", model)).__name__
             raise ValueError(
@@ -75,8 +91,26 @@ class GaussianRegression(AbstractProblem):
                 f"got {model.directions.shape}"
             )
 
+    def _check_overlaps(self, model: Overlaps) -> None:
+        units = len(self.teacher.weights)
+        if not isinstance(model.activation, Erf) or not isinstance(self.teacher.activation, Erf):
+            got = [type(each.activation).__name__ for each in (model, self.teacher)]
+            raise ValueError(
+                f"the risk of Overlaps is known where both are of Erf, got a student of {got[0]} and a teacher of "
+                f"{got[1]}: pass a PerceptronNetwork like the teacher"
+            )
+        if model.student is None:
+            raise ValueError("the risk needs the overlaps of the student with itself, got None: pass their matrix")
+        if model.teacher.ndim != 2 or model.teacher.shape[1] != units:
+            raise ValueError(
+                f"the teacher has {units} neurons, so the overlaps with it must have shape (neurons, {units}), got "
+                f"{model.teacher.shape}"
+            )
+
     @override
     def structure(self, model: PyTree) -> Structure:
+        if isinstance(model, Overlaps):
+            raise ValueError("Overlaps move by OnlineSGD alone, as they have no gradient: pass a PerceptronNetwork")
         return Structure(normal_equations=_normal_equations)
 
     @override

@@ -59,6 +59,7 @@ class NormDataset(AbstractProblem):
         return Structure(
             gradient=_gradient if isinstance(model, ShallowNetwork) and model.positions.ndim == 2 else None,
             refusal="the norm is not quadratic in the weights, got NormDataset: pass Dataset(x, y)",
+            unknown_law="its loss of a batch is no mean over the rows, pass Dataset(x, y)",
         )
 
     @property

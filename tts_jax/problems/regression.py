@@ -15,7 +15,7 @@ from ..exact.forms import Hessian, NormalEquations
 from ..networks import ShallowNetwork
 from ..targets import AbstractTarget, Additive, PiecewiseConstant, verify as verify_target
 from .base import AbstractProblem, squared_error
-from .structure import SampleGradient, Structure
+from .structure import SampleGradient, SampleLaw, Structure
 
 
 class Regression(AbstractProblem):
@@ -98,11 +98,15 @@ class Regression(AbstractProblem):
             gradient=_gradient if closed_form else None,
             hessian=_hessian if closed_form else None,
             normal_equations=_normal_equations if continuous else None,
-            sample_gradient=SampleGradient(samples.of_arrays, samples.of_rows) if closed_form and alone else None,
+            sample_gradient=_SAMPLE_GRADIENT if closed_form and alone else None,
             staircase=_target if constant and alone and isinstance(model.activation, SmoothStep | Heaviside) else None,
             staircases=_targets if closed_form else None,
             refusal=f"normal equations need neurons without jumps, got {type(model.activation).__name__}: "
             "pass activation=SmoothStep(eta)",
+            sample_law=_sample_law if alone and self.noise_law is None else None,
+            unknown_law="only the variance of a noise_law matters here, pass noise=(3 * variance)**0.5 without one"
+            if alone
+            else "draw a Dataset from its sample",
         )
 
     @override
@@ -130,6 +134,9 @@ class Regression(AbstractProblem):
         return x, labels + self.noise * noise
 
 
+_SAMPLE_GRADIENT = SampleGradient(samples.of_arrays, samples.of_rows, samples.weighted)
+
+
 def _instead_of(target: object) -> str:
     if isinstance(target, ShallowNetwork):
         return "pass teacher(network)"
@@ -147,6 +154,14 @@ def _hessian(problem: Regression, model: ShallowNetwork) -> Hessian:
 
 def _normal_equations(problem: Regression, model: ShallowNetwork) -> NormalEquations:
     return additive.normal_equations(model, problem.components)
+
+
+def _sample_law(problem: Regression, model: ShallowNetwork) -> SampleLaw:
+    """Nodes that integrate all products of two gradients; of the noise its variance matters, which two labels have."""
+    x, weights = additive.nodes(model, problem.components[0])
+    spread = jnp.array([-1.0, 1.0], x.dtype) * (problem.noise / 3**0.5).astype(x.dtype)
+    labels = problem.components[0](x)[:, None] + spread[None]
+    return SampleLaw(x[:, None], labels, jnp.broadcast_to(weights[:, None] / 2, labels.shape))
 
 
 def _target(problem: Regression) -> PiecewiseConstant:

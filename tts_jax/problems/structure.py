@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Num, PyTree
 
 from ..exact.forms import Hessian, NormalEquations
 from ..targets import PiecewiseConstant
@@ -16,6 +16,19 @@ class SampleGradient(NamedTuple):
     """`(params, activation, x, y, factor)`: neurons along the first axis of the leaves, runs along the last."""
     of_rows: Callable[[PyTree, Any, Array, Array, float], PyTree]
     """The same for leaves that are tuples with an entry for each neuron, written out neuron by neuron."""
+    weighted: Callable[[PyTree, Any, Array, Array, Array], PyTree]
+    """`(params, activation, x, y, coefficients)`: of the sum over many samples with coefficients, for one run."""
+
+
+class SampleLaw(NamedTuple):
+    """A finite law of samples: under it the gradient of the loss of one sample has the mean and the covariance that it
+    has under the law that is drawn from."""
+
+    x: Float[Array, "n ..."]
+    y: Num[Array, "n k ..."]
+    """`k` labels of each input."""
+    weights: Float[Array, "n k"]
+    """They add up to 1."""
 
 
 class Structure(NamedTuple):
@@ -40,6 +53,9 @@ class Structure(NamedTuple):
     coordinates."""
     refusal: str = ""
     """Why there are no normal equations."""
+    sample_law: Callable[[Any, Any], SampleLaw] | None = None
+    unknown_law: str = "draw a Dataset from its sample"
+    """What to do where there is no such law."""
 
     @property
     def banded(self) -> bool:

@@ -7,7 +7,9 @@ from jaxtyping import Bool, Float, Int, PyTree
 
 from ..activations import SmoothStep
 from ..networks import ShallowNetwork
+from ..problems import AbstractProblem, Regression
 from ..targets import PiecewiseConstant
+from ..theory import floor
 
 CONVERGED = 2.0
 """A run has converged where its last risk is below so many times the floor."""
@@ -24,13 +26,8 @@ def applies(targets: tuple[Any, ...], models: list[PyTree]) -> bool:
     )
 
 
-def floor(target: PiecewiseConstant, eta: float) -> float:
-    r"""The risk of one neuron at each jump: $\frac{\eta}{28} \sum_i w_i^2$."""
-    return eta / 28 * float(np.sum(np.asarray(target.heights) ** 2))
-
-
 def arrivals(
-    target: PiecewiseConstant,
+    problem: AbstractProblem,
     starts: ShallowNetwork,
     slow_times: Float[np.ndarray, " t"],
     positions: Float[np.ndarray, "runs t m 1"],
@@ -38,12 +35,14 @@ def arrivals(
 ) -> dict[str, np.ndarray]:
     """Of runs: their neurons in each piece, when each jump was held first, and whether they converged."""
     assert isinstance(starts.activation, SmoothStep)
-    jumps, eta = np.asarray(target.jumps), np.asarray(starts.activation.eta)
+    assert isinstance(problem, Regression)
+    assert isinstance(problem.target, PiecewiseConstant)
+    jumps, eta = np.asarray(problem.target.jumps), np.asarray(starts.activation.eta)
     held = (np.abs(positions - jumps) <= eta[:, None, None, None] / 2).any(axis=2)
     return {
         "neurons_per_piece": piece_counts(np.asarray(starts.positions)[..., 0], jumps),
         "hit_time": np.where(held.any(axis=1), slow_times[held.argmax(axis=1)], np.nan),
-        "converged": risk[:, -1] < CONVERGED * floor(target, 1.0) * eta,
+        "converged": risk[:, -1] < CONVERGED * float(floor(problem, 1.0)) * eta,
     }
 
 

@@ -75,7 +75,7 @@ class Layout:
             unpadded = starts.positions[:, : own["positions"][0]]
             starts = dataclasses.replace(starts, weights=np.zeros_like(unpadded), positions=unpadded)
             slow_times, positions, risk = self.grid.slow_times, found["positions"], found["risk"]
-            found |= arrivals(cell.target, starts, slow_times, positions, risk)
+            found |= arrivals(cell.problem, starts, slow_times, positions, risk)
         return {name: _filled(found.get(name), variable, chunk.runs) for name, variable in self.variables.items()}
 
 
@@ -165,6 +165,9 @@ class Results(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Others may write there then."""
+
+    def tidy(self) -> None:  # noqa: B027
+        """Throws away what writers that died have left."""
 
 
 class Memory(Results):

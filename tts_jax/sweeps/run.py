@@ -1,36 +1,31 @@
 """Grids of runs: every dynamics over seeds, ratios, sizes, widths, step sizes and targets."""
 
-import concurrent.futures
+import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 from jaxtyping import ArrayLike, PyTree, Real
 
 from .. import _checks as checks
 from .._progress import Counter, Progress, check as checking_progress, watching
-from .._workers import workers
 from ..dynamics import AbstractDynamics
 from ..problems import AbstractProblem
 from ..trajectory import Status
-from .grid import Chunk, Grid, uniform_start
-from .kept import Kept
-from .launch import Launch, Program, launches_of, places_of
+from . import cluster
+from .compute import Computer
+from .grid import uniform_start
 from .network import remember
 from .results import Layout, Memory, Results, endings
-from .starts import Starts
 from .store import Store, warn_of_lost
 from .width import lanes_for
+from .work import Work
 
 if TYPE_CHECKING:
+    import distributed
     import xarray
-
-
-LAUNCHES = 8
-"""Of each program on a CPU, where there is as much to do."""
 
 
 def sweep(
@@ -44,6 +39,7 @@ def sweep(
     keep: str | None = None,
     store: str | os.PathLike[str] | None = None,
     devices: Sequence[jax.Device] | None = None,
+    client: "distributed.Client | None" = None,
     lanes: int | None = None,
     progress: bool | Progress = True,
     weights: bool = False,
@@ -88,9 +84,13 @@ def sweep(
     `progress(done, total)` counts runs, and `True` reports them on the standard error, with failures, throughput and
     the time left. With a `store` (a path that ends in `.zarr`) each chunk is written as it is finished, and a sweep
     that finds its own store there computes what is missing or damaged only. It is refused while another one writes
-    there.
+    there. A store may be a URL that fsspec reaches (`s3://mine/run.zarr`), where nothing refuses a second sweep.
     Where `jax.distributed.initialize()` has been called, each process computes its share into the common `store` and
     returns what is there when it is done.
+
+    With a `client` of Dask (`dask.distributed.Client`) its workers compute, each a launch at a time on its own devices,
+    and write into the common `store`, in the precision of this process. What a worker that dies was computing is done
+    by others, and an error is tried again twice. Ctrl-C cancels what has not begun.
 
     A run that fails shows in its `status`, and changes no other; a warning counts those that did. Ctrl-C ends the sweep
     at once, with all finished chunks in the store; what is being computed is lost.
@@ -105,7 +105,8 @@ def sweep(
     {'width': 2, 'seed': 2, 'slow_time': 2}
 
     Raises `ValueError`, before any long work, for an axis that nothing takes, for values that are refused by what takes
-    them, for a store of another configuration (with the difference), and for a place that cannot be written to;
+    them, for a store of another configuration (with the difference), for a `client` without a store or with `devices`,
+    and for a place that cannot be written to;
     `OSError` where writing fails later, e.g. on a full disk, with all finished chunks kept.
     """
     checking_progress(progress)
@@ -120,22 +121,23 @@ def sweep(
         isinstance(devices, Sequence) and devices and all(isinstance(device, jax.Device) for device in devices)
     ):
         raise ValueError(f"devices must be a list of devices, got {checks.called(devices)}: pass e.g. jax.devices()")
-    kept = Kept(measure, weights, keep == "model")
-    grid = Grid(dynamics, problem, slow_times, seeds, init, axes, kept.pads)
-    if kept.model:
-        remember(grid)
-    layout = Layout(grid, kept, dict(attributes or {}))
+    if client is not None:
+        cluster.check(client, store, devices)
+    work = Work(dynamics, problem, slow_times, seeds, init, axes, measure, keep, weights)
+    layout = work.layout(attributes)
+    if layout.kept.model:
+        remember(layout.grid)
+    if store is None and jax.process_count() > 1:
+        raise ValueError("several processes need a common store: pass e.g. store='run.zarr'")
     devices = devices or jax.local_devices()
-    lanes = lanes or lanes_for(devices[0], layout.bytes_of_a_run)
+    if lanes is None:
+        size = layout.bytes_of_a_run
+        lanes = lanes_for(devices[0], size) if client is None else cluster.lanes_for(client, size)
     layout.attributes["lanes"] = str(lanes)
-    if store is None:
-        if jax.process_count() > 1:
-            raise ValueError("several processes need a common store: pass e.g. store='run.zarr'")
-        results: Results = Memory(layout)
-    else:
-        results = Store.open(checks.path("store", store, "run.zarr"), layout, create=jax.process_index() == 0)
+    results: Results = Memory(layout) if store is None else Store.open(store, layout, create=jax.process_index() == 0)
+    work = dataclasses.replace(work, lanes=lanes, store=None if store is None else str(store))
     try:
-        dataset = _completed(results, layout, progress, devices, lanes)
+        dataset = _completed(results, work, layout, progress, devices, client)
     finally:
         results.close()
     if (dataset.status > Status.SUCCESSFUL).any():
@@ -144,58 +146,19 @@ def sweep(
 
 
 def _completed(
-    results: Results, layout: Layout, progress: bool | Progress, devices: Sequence[jax.Device], lanes: int
+    results: Results, work: Work, layout: Layout, progress: bool | Progress, devices: Sequence[jax.Device], client: Any
 ) -> "xarray.Dataset":
     """With what was missing computed."""
     mine = layout.chunks()[jax.process_index() :: jax.process_count()]
     todo = results.missing(mine)
     if isinstance(results, Store) and results.lost:
-        warn_of_lost(results.path, results.lost, "they are computed again")
+        warn_of_lost(results.place, results.lost, "they are computed again")
     total = sum(chunk.runs for chunk in mine)
     with watching(progress, "runs") as look:
-        compute(todo, layout, results, devices, lanes, Counter(look, total, total - sum(chunk.runs for chunk in todo)))
+        counter = Counter(look, total, total - sum(chunk.runs for chunk in todo))
+        if client is None:
+            Computer(layout, devices, work.lanes).compute(todo, results, counter.add)
+        else:
+            cluster.compute(client, work, layout, todo, counter.add)
+            results.tidy()
     return results.dataset()
-
-
-def compute(
-    todo: Sequence[Chunk],
-    layout: Layout,
-    results: Results,
-    devices: Sequence[jax.Device],
-    lanes: int,
-    counter: Counter,
-) -> None:
-    """Programs are compiled by threads of their own, while those that are ready run."""
-    if not todo:
-        return
-    grid, starts = layout.grid, Starts(layout.grid)
-    cores = (os.cpu_count() or 1) if len(devices) == 1 and devices[0].platform == "cpu" else 1
-    places = {name: places_of(arm, devices) for name, arm in grid.dynamics.items()}
-    # On a CPU for as many cores, or devices that stand for them, as there may be: the same on each.
-    at_least = LAUNCHES if devices[0].platform == "cpu" else len(devices)
-    launches = launches_of(todo, layout, places, lanes, at_least)
-    needed = {launch.compiled_as[0] for launch in launches}
-    cells: dict[Any, list[Any]] = {}
-    for cell in grid.cells:
-        if cell.program in needed:
-            cells.setdefault(cell.program, []).append(cell)
-    programs = {name: Program(those, layout.kept, grid.slow_times) for name, those in cells.items()}
-
-    def compiled(launch: Launch) -> Any:
-        return programs[launch.compiled_as[0]].compile(launch, starts)
-
-    def run(launch: Launch) -> None:
-        arguments = programs[launch.compiled_as[0]].arguments(launch, starts)
-        outcome = jax.tree.map(np.asarray, executables[launch.compiled_as].result()(*arguments))
-        for k, chunk in enumerate(launch.chunks):
-            first = k * chunk.size
-            mine = {name: values[first : first + chunk.runs] for name, values in outcome.items() if values is not None}
-            results.write(chunk, layout.variables_of(chunk, starts.of(chunk), mine))
-            counter.add(chunk.runs, int((mine["status"] != Status.SUCCESSFUL).sum()))
-
-    at_once = max(cores, *map(len, places.values()))
-    with workers(at_once) as runners, workers(cores) as compilers:
-        one_of_each = {launch.compiled_as: launch for launch in launches}
-        executables = {name: compilers.submit(compiled, launch) for name, launch in one_of_each.items()}
-        for done in concurrent.futures.as_completed([runners.submit(run, launch) for launch in launches]):
-            done.result()

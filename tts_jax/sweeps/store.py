@@ -1,14 +1,10 @@
-"""Labelled results on disk."""
+"""Labelled results that are kept."""
 
 import io
 import json
 import os
-import pathlib
-import shutil
-import time
-import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,18 +12,17 @@ from typing_extensions import override
 
 from .. import _checks as checks
 from .grid import Chunk
+from .place import METADATA, Folder, Place, place_of
 from .results import MISSING, Layout, Results
 
 if TYPE_CHECKING:
     import xarray
 
-METADATA = "zarr.json"
-PATIENCE = 120.0
-"""Seconds that other processes wait for the first one to make the store."""
-
 
 def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """The dataset of a sweep (a `.zarr` folder) or of an experiment (a netCDF file, `.nc`), read into memory.
+
+    A store may also be at a URL that fsspec reaches, such as `s3://mine/run.zarr`.
 
     The store of a sweep that is not finished, or still runs, can be read: missing runs have status -1. So have runs of
     which a file was lost, and a warning counts them.
@@ -37,48 +32,49 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """
     import xarray
 
-    path = checks.path("path", path, "run.zarr")
-    if not path.exists() and path.suffix in (".nc", ".zarr"):
-        kind = "store" if path.suffix == ".zarr" else "file"
-        raise FileNotFoundError(f"there is no {kind} {path}: look at the path, or run what writes it")
-    if path.suffix == ".nc":
+    place = place_of("path", path, "run.zarr")
+    there = place.path.exists() if isinstance(place, Folder) else place.has(METADATA)
+    if not there and place.suffix in (".nc", ".zarr"):
+        kind = "store" if place.suffix == ".zarr" else "file"
+        raise FileNotFoundError(f"there is no {kind} {place}: look at the path, or run what writes it")
+    if place.suffix == ".nc" and isinstance(place, Folder):
         try:
-            return xarray.load_dataset(io.BytesIO(path.read_bytes()), engine="scipy")
+            return xarray.load_dataset(io.BytesIO(place.path.read_bytes()), engine="scipy")
         except Exception as error:  # whatever a parser raises
             raise ValueError(
-                f"{path} is damaged, or no netCDF file ({checks.first_line(error)}): run what wrote it"
+                f"{place} is damaged, or no netCDF file ({checks.first_line(error)}): run what wrote it"
             ) from error
-    if not (path / METADATA).is_file():
-        raise ValueError(f"load reads a netCDF file (.nc) or the store of a sweep (.zarr), got {str(path)!r}")
+    if not place.has(METADATA):
+        raise ValueError(f"load reads a netCDF file (.nc) or the store of a sweep (.zarr), got {str(place)!r}")
     _zarr()
     try:
-        dataset = xarray.open_zarr(path, consolidated=False, chunks=None).load()
+        dataset = xarray.open_zarr(place.opened(), consolidated=False, chunks=None).load()
         expected = json.loads(dataset.attrs["configuration"])["variables"] if "status" in dataset else []
         if absent := [name for name in expected if name not in dataset]:
             raise KeyError(f"no {absent[0]}")
     except Exception as error:  # whatever a codec or a parser raises
         raise ValueError(
-            f"{path} is damaged ({checks.first_line(error)}): resume the sweep, which computes damaged runs again"
+            f"{place} is damaged ({checks.first_line(error)}): resume the sweep, which computes damaged runs again"
         ) from error
     text = [name for name in dataset.dims if name in dataset.coords and dataset[name].dtype.kind in "UT"]
     dataset = dataset[expected] if expected else dataset
-    return _without_lost_runs(dataset, path).assign_coords({name: dataset[name].astype(object) for name in text})
+    return _without_lost_runs(dataset, place).assign_coords({name: dataset[name].astype(object) for name in text})
 
 
-def _without_lost_runs(dataset: "xarray.Dataset", path: pathlib.Path) -> "xarray.Dataset":
+def _without_lost_runs(dataset: "xarray.Dataset", place: Place) -> "xarray.Dataset":
     """With status -1 where a file is not there, of those that hold a run."""
     if "status" not in dataset:
         return dataset
     size, names = dataset.status.encoding["chunks"][-1], json.loads(dataset.attrs["configuration"])["variables"]
     status, lost = dataset.status.values.copy(), 0
     for at in np.ndindex(*status.shape[:-1], -(-status.shape[-1] // size)):
-        there = [_file(path, name, at, dataset[name].ndim).is_file() for name in names]
+        there = [place.has(_file(name, at, dataset[name].ndim)) for name in names]
         if partly(there):
             chunk = status[at[:-1]][at[-1] * size :][:size]
             lost += chunk.size
             chunk[:] = MISSING
     if lost:
-        warn_of_lost(path, lost, "resume the sweep, which computes them again")
+        warn_of_lost(place, lost, "resume the sweep, which computes them again")
     return dataset.assign(status=dataset.status.copy(data=status))
 
 
@@ -90,13 +86,13 @@ def partly(there: Sequence[bool]) -> bool:
     return there[-1] and not all(there)
 
 
-def warn_of_lost(path: pathlib.Path, runs: int, what: str) -> None:
-    warnings.warn(f"{path} has lost a part of {runs:,} runs, which count as missing: {what}", stacklevel=4)
+def warn_of_lost(place: Place, runs: int, what: str) -> None:
+    warnings.warn(f"{place} has lost a part of {runs:,} runs, which count as missing: {what}", stacklevel=4)
 
 
-def _file(path: pathlib.Path, name: str, at: tuple[int, ...], ndim: int) -> pathlib.Path:
+def _file(name: str, at: tuple[int, ...], ndim: int) -> str:
     """Of an array of so many dimensions in a store, for a chunk at this place in the grid."""
-    return path.joinpath(name, "c", *map(str, at), *("0" for _ in range(ndim - len(at))))
+    return "/".join([name, "c", *map(str, at), *("0" for _ in range(ndim - len(at)))])
 
 
 class Store(Results):
@@ -105,38 +101,47 @@ class Store(Results):
     Raises `ValueError` for a store of another configuration, or a place that cannot be written to.
     """
 
-    def __init__(self, path: pathlib.Path, layout: Layout):
-        self.path, self.layout = path, layout
+    def __init__(self, place: Place, layout: Layout):
+        self.place, self.layout = place, layout
         try:
-            self.group = _zarr().open_group(path, mode="r+")
+            self.group = _zarr().open_group(place.opened(), mode="r+")
             self.configuration = json.loads(self.group.attrs["configuration"])
         except Exception as error:  # whatever a parser raises
             raise ValueError(
-                f"{path} is damaged, or not the store of a sweep ({checks.first_line(error)}): choose another name"
+                f"{place} is damaged, or not the store of a sweep ({checks.first_line(error)}): choose another name"
             ) from None
         self.lost = 0
         self.lock: int | None = None
 
     @classmethod
-    def open(cls, path: pathlib.Path, layout: Layout, create: bool) -> "Store":
+    def open(cls, path: str | os.PathLike[str], layout: Layout, create: bool) -> "Store":
         """Makes it where it is missing (`create`), or waits until another process has made it."""
         _zarr()
-        if path.suffix != ".zarr":
-            raise ValueError(f"a store is a folder whose name ends in .zarr, got {str(path)!r}")
-        if not (path / METADATA).exists():
-            if path.is_file() or (path.exists() and any(path.iterdir())):
-                raise ValueError(f"{path} is not the store of a sweep: choose another name")
+        place = place_of("store", path, "run.zarr")
+        if place.suffix != ".zarr":
+            raise ValueError(f"a store is a folder whose name ends in .zarr, got {str(place)!r}")
+        if not place.has(METADATA):
             if create:
-                _create(path, layout)
+                place.make(lambda at: _fill(at, layout))
             else:
-                _wait_for(path / METADATA)
-        checks.writable_folder(path)
-        store = cls(path, layout)
+                place.wait()
+        place.writable()
+        store = cls(place, layout)
         store._refuse_other_configuration()
+        store._find_arrays()
         if create:
-            store.lock = _lock(path)
-            for rest in path.glob("**/*.partial"):
-                rest.unlink(missing_ok=True)
+            store.lock = place.lock()
+            place.tidy()
+        return store
+
+    @classmethod
+    def join(cls, path: str, layout: Layout) -> "Store":
+        """One that another process has opened, of the same sweep."""
+        place = place_of("store", path, "run.zarr")
+        if not place.has(METADATA):
+            raise ValueError(f"a worker finds no store {place}: choose a place that all workers see")
+        store = cls(place, layout)
+        store._find_arrays()
         return store
 
     @override
@@ -146,11 +151,11 @@ class Store(Results):
 
     def _holds(self, chunk: Chunk) -> bool:
         files = [self._file(name, chunk) for name in self.layout.variables]
-        there = [file.is_file() for file in files]
-        if all(there) and not all(map(_intact, files)):
+        there = [self.place.has(file) for file in files]
+        if all(there) and not all(_intact(self.place.read(file)) for file in files):
             there[0] = False
             for file in files:
-                file.unlink()
+                self.place.remove(file)
         self.lost += chunk.runs if partly(there) else 0
         return all(there)
 
@@ -158,25 +163,29 @@ class Store(Results):
     def write(self, chunk: Chunk, values: dict[str, np.ndarray]) -> None:
         try:
             for name in reversed(values):
-                self._file(name, chunk).unlink(missing_ok=True)
+                self.place.remove(self._file(name, chunk))
             for name, value in values.items():
                 self.arrays[name][chunk.where] = value
         except OSError as error:
-            message = f"cannot write into {self.path} ({error.strerror}): finished runs are kept, make room and resume"
+            message = f"cannot write into {self.place} ({error.strerror}): finished runs are kept, make room and resume"
             raise OSError(error.errno, message) from error
 
     @override
     def dataset(self) -> "xarray.Dataset":
-        return load(self.path)
+        return load(str(self.place))
+
+    @override
+    def tidy(self) -> None:
+        self.place.tidy()
 
     @override
     def close(self) -> None:
         if self.lock is not None:
             os.close(self.lock)
 
-    def _file(self, name: str, chunk: Chunk) -> pathlib.Path:
+    def _file(self, name: str, chunk: Chunk) -> str:
         at = (*chunk.cell.place, chunk.seeds.start // self.layout.chunk_size)
-        return _file(self.path, name, at, len(at) + len(self.layout.variables[name].shape))
+        return _file(name, at, len(at) + len(self.layout.variables[name].shape))
 
     def _refuse_other_configuration(self) -> None:
         there = self.configuration
@@ -184,84 +193,58 @@ class Store(Results):
         differences = list(_differences(there, wanted))
         if differences:
             raise ValueError(
-                f"{self.path} holds another sweep, resume that or choose another name; it differs in "
+                f"{self.place} holds another sweep, resume that or choose another name; it differs in "
                 + "; ".join(differences)
             )
+
+    def _find_arrays(self) -> None:
         always = {"write_empty_chunks": True}  # so that a file that is not there is missing
         try:
             self.arrays = {name: self.group[name].with_config(always) for name in self.layout.variables}
         except Exception as error:  # whatever a parser raises
-            raise ValueError(f"{self.path} is damaged ({checks.first_line(error)}): choose another name") from None
+            raise ValueError(f"{self.place} is damaged ({checks.first_line(error)}): choose another name") from None
 
 
-def _intact(file: pathlib.Path) -> bool:
-    """Whether its last four bytes are the checksum of all before, as the last codec of each array writes it."""
+def _intact(data: bytes) -> bool:
+    """Whether the last four bytes are the checksum of all before, as the last codec of each array writes it."""
     from google_crc32c import value as crc32c
 
-    data = file.read_bytes()
     return len(data) > 4 and crc32c(data[:-4]) == int.from_bytes(data[-4:], "little")
 
 
-def _create(path: pathlib.Path, layout: Layout) -> None:
-    """All of it under another name first, so that no half of a store is ever seen."""
+def _fill(at: Callable[[str], Any], layout: Layout) -> None:
+    """Arrays and coordinates, each as if it stood alone, for Zarr would make the group around it; then the group."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
-    checks.writable_folder(path.parent)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        group = _zarr().open_group(draft, mode="w-", zarr_format=3)
-        codecs = (ZstdCodec(level=3), Crc32cCodec())
-        grid = layout.grid
-        for name, variable in layout.variables.items():
-            group.create_array(
-                name,
-                shape=(*grid.shape, *variable.shape),
-                chunks=(*(1 for _ in grid.shape[:-1]), layout.chunk_size, *variable.shape),
-                dtype=variable.dtype,
-                fill_value=variable.fill,
-                compressors=codecs,
-                dimension_names=(*grid.dims, *variable.dims),
-                attributes=variable.attributes,
-            )
-        for name, (dims, values, attributes) in layout.coordinates.items():
-            array = np.asarray(values)
-            kind = str if array.dtype == object else array.dtype
-            coordinate = group.create_array(
-                name, shape=array.shape, dtype=kind, dimension_names=dims, attributes=attributes
-            )
-            coordinate[...] = array
-        group.attrs.update({**layout.attributes, "coordinates": " ".join(layout.coordinates)})
-        os.replace(draft, path)
-    except OSError as error:
-        raise ValueError(f"cannot make the store {path} ({error.strerror}): choose another place") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _lock(path: pathlib.Path) -> int | None:
-    """Of a store, until `os.close`, or the process ends; None where the system has no such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    handle = os.open(path / METADATA, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise ValueError(f"another sweep is writing into {path}: wait until it ends, or choose another name") from None
-    except OSError:  # a file system without locks
-        os.close(handle)
-        return None
-    return handle
-
-
-def _wait_for(file: pathlib.Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while not file.exists():
-        if time.monotonic() > end:
-            raise ValueError(f"process 0 has made no store {file.parent} in {PATIENCE:g} s: is the folder shared?")
-        time.sleep(0.05)
+    zarr = _zarr()
+    codecs = (ZstdCodec(level=3), Crc32cCodec())
+    grid = layout.grid
+    for name, variable in layout.variables.items():
+        zarr.create_array(
+            at(name),
+            shape=(*grid.shape, *variable.shape),
+            chunks=(*(1 for _ in grid.shape[:-1]), layout.chunk_size, *variable.shape),
+            dtype=variable.dtype,
+            fill_value=variable.fill,
+            compressors=codecs,
+            dimension_names=(*grid.dims, *variable.dims),
+            attributes=variable.attributes,
+            overwrite=True,
+        )
+    for name, (dims, values, attributes) in layout.coordinates.items():
+        array = np.asarray(values)
+        kind = str if array.dtype == object else array.dtype
+        coordinate = zarr.create_array(
+            at(name),
+            shape=array.shape,
+            dtype=kind,
+            dimension_names=dims,
+            attributes=attributes,
+            overwrite=True,
+        )
+        coordinate[...] = array
+    attributes = {**layout.attributes, "coordinates": " ".join(layout.coordinates)}
+    zarr.create_group(at(""), zarr_format=3, attributes=attributes)
 
 
 def _differences(there: Any, wanted: Any, name: str = "") -> Iterator[str]:

@@ -83,6 +83,16 @@ class FlowEquation(eqx.Module):
         outer, _ = moving.vectors
         return moving.with_vectors(y[: len(outer)], y[len(outer) :])
 
+    def gradient(self, y: Float[Array, " n"]) -> Float[Array, " n"]:
+        return self.ravel(risk_gradient(self.problem, self.structure, self.unravel(y), self.groups.fixed))
+
+    @property
+    def mobility(self) -> Float[Array, " n"]:
+        r"""The diagonal of M in $dy/dt = -M\,\nabla R$, in fast time."""
+        ones = jax.tree.map(jnp.ones_like, self.groups.moving)
+        slowed = two_timescale(optax.identity(), self.epsilons, self.groups.labels)
+        return self.ravel(slowed.update(ones, slowed.init(ones))[0])
+
     def choose(self, end: Float[Array, ""]) -> Choice:
         """The solver for a run until slow time `end`: an explicit one only where nothing is traced."""
         if self.eliminates:

@@ -95,17 +95,18 @@ class GradientFlow(AbstractDynamics):
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
         return None
 
-    @override
-    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
-        return self.solver is None and self._equation(model, problem).setting is not None
-
-    def _equation(self, model: PyTree, problem: AbstractProblem) -> FlowEquation:
+    def equation(self, model: PyTree, problem: AbstractProblem) -> FlowEquation:
+        """Of a model that has passed `problem.check`."""
         groups = Groups.of(model, self.slow, self.frozen)
         return FlowEquation(ratios_of(self.epsilon), problem, groups, groups.knows(problem.structure(model)))
 
     @override
+    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
+        return self.solver is None and self.equation(model, problem).setting is not None
+
+    @override
     def run(self, task: Task) -> Trajectory:
-        equation = self._equation(task.model, task.problem)
+        equation = self.equation(task.model, task.problem)
         solver = equation.choose(task.elapsed[-1]) if self.solver is None else self.solver
         if alone():
             solution = solve_in_parts(equation, solver, self.integration, task.elapsed, task.look)

@@ -61,7 +61,7 @@ def hit_times(positions: Float[Array, " m"], target: PiecewiseConstant) -> Float
 
     All NaN for a start without a closed form.
     """
-    gaps = _gaps(positions, target)
+    gaps = gaps_of(positions, target)
     moves = (gaps.has_left | gaps.has_right) & (target.heights != 0)
     strength = jnp.where(moves, target.heights, 1.0) ** 2
     times = jnp.where(moves, _duration(gaps) / strength, jnp.inf)
@@ -75,7 +75,7 @@ def pair_positions(
     start = jnp.broadcast_to(positions, (len(slow_times), len(positions)))
     if not len(target.jumps):
         return start
-    gaps = _gaps(positions, target)
+    gaps = gaps_of(positions, target)
     at_once = jax.tree.map(lambda leaf: leaf[None], gaps)
     left, right = _shrink(at_once, (target.heights**2)[None] * slow_times[:, None])
     nowhere, jumps = len(positions), target.jumps[None]
@@ -83,7 +83,7 @@ def pair_positions(
     return moved.at[:, jnp.where(gaps.has_right, gaps.right_neuron, nowhere)].set(jumps + right, mode="drop")
 
 
-class _Gaps(NamedTuple):
+class Gaps(NamedTuple):
     """The distances from each jump to its neighbours; 0 and 1 take the place of a neuron that is missing."""
 
     left: Float[Array, "... n"]
@@ -94,7 +94,7 @@ class _Gaps(NamedTuple):
     right_neuron: Int[Array, "... n"]
 
 
-def _gaps(positions: Float[Array, " m"], target: PiecewiseConstant) -> _Gaps:
+def gaps_of(positions: Float[Array, " m"], target: PiecewiseConstant) -> Gaps:
     jumps = target.jumps
     acting, row = acts(positions)[None], positions[None]
     is_left = acting & (row <= jumps[:, None])
@@ -102,7 +102,7 @@ def _gaps(positions: Float[Array, " m"], target: PiecewiseConstant) -> _Gaps:
     left = jnp.argmax(jnp.where(is_left, row, -jnp.inf), axis=1)
     right = jnp.argmin(jnp.where(is_right, row, jnp.inf), axis=1)
     has_left, has_right = jnp.any(is_left, axis=1), jnp.any(is_right, axis=1)
-    return _Gaps(
+    return Gaps(
         jumps - jnp.where(has_left, positions[left], 0.0),
         jnp.where(has_right, positions[right], 1.0) - jumps,
         has_left,
@@ -112,21 +112,21 @@ def _gaps(positions: Float[Array, " m"], target: PiecewiseConstant) -> _Gaps:
     )
 
 
-def _near_far(gaps: _Gaps) -> tuple[Float[Array, "... n"], Float[Array, "... n"]]:
+def _near_far(gaps: Gaps) -> tuple[Float[Array, "... n"], Float[Array, "... n"]]:
     left_is_near = gaps.left <= gaps.right
     return jnp.where(left_is_near, gaps.left, gaps.right), jnp.where(left_is_near, gaps.right, gaps.left)
 
 
-def _cubes(near: Float[Array, "... n"], far: Float[Array, "... n"]) -> Float[Array, "... n"]:
+def cubes(near: Float[Array, "... n"], far: Float[Array, "... n"]) -> Float[Array, "... n"]:
     return (far - near) * (far**2 + far * near + near**2)
 
 
-def _shrink(gaps: _Gaps, elapsed: Float[Array, "t n"]) -> tuple[Float[Array, "t n"], Float[Array, "t n"]]:
+def _shrink(gaps: Gaps, elapsed: Float[Array, "t n"]) -> tuple[Float[Array, "t n"], Float[Array, "t n"]]:
     """Both gaps after slow times of `elapsed / w**2`."""
     near, far = _near_far(gaps)
-    cubes = _cubes(near, far)
-    near = _near_gap(near, cubes, elapsed)
-    far = _cube_root(near**3 + cubes)
+    difference = cubes(near, far)
+    near = _near_gap(near, difference, elapsed)
+    far = _cube_root(near**3 + difference)
     left_is_near = gaps.left <= gaps.right
     pair_left, pair_right = jnp.where(left_is_near, near, far), jnp.where(left_is_near, far, near)
     alone_left = _lone_gap(gaps.left, gaps.right, elapsed)
@@ -134,12 +134,12 @@ def _shrink(gaps: _Gaps, elapsed: Float[Array, "t n"]) -> tuple[Float[Array, "t 
     return jnp.where(gaps.has_right, pair_left, alone_left), jnp.where(gaps.has_left, pair_right, alone_right)
 
 
-def _duration(gaps: _Gaps) -> Float[Array, " n"]:
+def _duration(gaps: Gaps) -> Float[Array, " n"]:
     """The time until the hit, times `w**2`."""
     near, far = _near_far(gaps)
     moving, fixed = jnp.where(gaps.has_left, gaps.left, gaps.right), jnp.where(gaps.has_left, gaps.right, gaps.left)
     alone = moving * (3 * fixed**2 + 3 * fixed * moving + moving**2) / (3 * fixed**2)
-    return jnp.where(gaps.has_left & gaps.has_right, _pair_duration(near, _cubes(near, far)), alone)
+    return jnp.where(gaps.has_left & gaps.has_right, _pair_duration(near, cubes(near, far)), alone)
 
 
 def _lone_gap(

@@ -1,7 +1,8 @@
-"""The steps of SGD, one after the other."""
+"""Numbered steps, one after the other: those of SGD, and what others have in common with them."""
 
+import abc
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import diffrax
 import equinox as eqx
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ... import _checks as checks
 from ..._fingerprint import MadeFrom
 from ...problems import AbstractProblem, SampleGradient, Structure
 from ...problems.base import risk_gradient
@@ -20,6 +22,45 @@ from ..optimizer import Optimizer
 from .stream import AbstractStream
 
 T = TypeVar("T")
+Adjoint: TypeAlias = diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode
+
+
+class AbstractSteps(eqx.Module):
+    """What a step does follows from its number and the state before, whose `params` are the leaves that move."""
+
+    @property
+    @abc.abstractmethod
+    def length(self) -> int:
+        """Of a block of steps, which cost least together."""
+
+    @abc.abstractmethod
+    def samples(self, params: PyTree) -> int:
+        """Of how many a step takes the gradient."""
+
+    @abc.abstractmethod
+    def advance(self, state: Any, first: Int[Array, ""], last: Int[Array, ""]) -> Any:
+        """The state after steps `first` to `last - 1`."""
+
+
+def checked_adjoint(dynamics: str, adjoint: diffrax.AbstractAdjoint | None) -> Adjoint:
+    """Raises `ValueError` for one that does not differentiate a loop of steps."""
+    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    if not isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
+        raise ValueError(
+            f"{dynamics} is differentiated by RecursiveCheckpointAdjoint (reverse mode) or ForwardMode, "
+            f"got {checks.called(adjoint)}: pass adjoint=diffrax.ForwardMode(), or leave it out"
+        )
+    return adjoint
+
+
+def repeat(
+    adjoint: Adjoint, goes_on: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], start: T, checkpoints: int = 512
+) -> T:
+    """`body` as long as it `goes_on`; so many `checkpoints` are for reverse mode, where the adjoint does not say."""
+    if isinstance(adjoint, diffrax.ForwardMode):
+        return jax.lax.while_loop(goes_on, body, start)
+    # JAX has no reverse mode through a loop of unknown length; Diffrax takes this one too.
+    return eqxi.while_loop(goes_on, body, start, kind="checkpointed", checkpoints=adjoint.checkpoints or checkpoints)
 
 
 class State(eqx.Module):
@@ -49,8 +90,9 @@ class Descent(eqx.Module):
 
     epsilons: tuple[Float[Array, ""], ...]
     step_size: Float[Array, ""]
+    svag: int = eqx.field(static=True)
     given_optimizer: MadeFrom[Optimizer | None] = eqx.field(static=True)
-    adjoint: diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode
+    adjoint: Adjoint
     problem: AbstractProblem
     structure: Structure
     stream: AbstractStream
@@ -70,11 +112,30 @@ class Descent(eqx.Module):
     def start(self, params: PyTree) -> State:
         return State.start(params, self.optimizer.init(params))
 
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """Of the parts of a batch: with them the covariance of a gradient is `svag` times that of one part."""
+        if self.svag == 1:
+            return (1.0,)
+        spread = (2 * self.svag - 1) ** 0.5
+        return (1 + spread) / 2, (1 - spread) / 2
+
+    def factors(self, samples: int) -> tuple[float, ...]:
+        """Of the squared errors of the samples of a batch, twice: as `SampleGradient` takes them."""
+        size = samples // len(self.coefficients)
+        return tuple(2 * coefficient / size for coefficient in self.coefficients for _ in range(size))
+
+    def loss(self, params: PyTree, batch: PyTree) -> Float[Array, ""]:
+        model = eqx.combine(params, self.fixed)
+        x, y = (jnp.split(part, len(self.coefficients)) for part in batch)
+        parts = [c * self.problem.loss(model, *part) for c, *part in zip(self.coefficients, x, y, strict=True)]
+        return sum(parts[1:], start=parts[0])
+
     def step(self, state: State, batch: PyTree) -> State:
         if batch is None:
             gradient = risk_gradient(self.problem, self.structure, state.params, self.fixed)
         else:
-            gradient = jax.grad(lambda params: self.problem.loss(eqx.combine(params, self.fixed), *batch))(state.params)
+            gradient = jax.grad(self.loss)(state.params, batch)
         return state.moved(*self.optimizer.update(gradient, state.optimizer, state.params))
 
     def advance(self, state: State, first: Int[Array, ""], last: Int[Array, ""]) -> State:
@@ -94,19 +155,11 @@ class Descent(eqx.Module):
                 return i + 1, self.step(state, jax.tree.map(lambda leaf: leaf[i], batches))
 
             start, end = jnp.maximum(first - at, 0), jnp.minimum(last - at, length)
-            _, state = self._loop(lambda carry: carry[0] < end, one, (start, state), length)
+            _, state = repeat(self.adjoint, lambda carry: carry[0] < end, one, (start, state), length)
             return at + length, state
 
         def goes_on(carry):
             at, state = carry
             return (at < last) & is_finite(state.params)
 
-        return self._loop(goes_on, block, (first // length * length, state), 512)[1]
-
-    def _loop(self, goes_on: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], start: T, checkpoints: int) -> T:
-        if isinstance(self.adjoint, diffrax.ForwardMode):
-            return jax.lax.while_loop(goes_on, body, start)
-        # JAX has no reverse mode through a loop of unknown length; Diffrax takes this one too.
-        return eqxi.while_loop(
-            goes_on, body, start, kind="checkpointed", checkpoints=self.adjoint.checkpoints or checkpoints
-        )
+        return repeat(self.adjoint, goes_on, block, (first // length * length, state))[1]

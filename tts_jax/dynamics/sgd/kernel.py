@@ -110,8 +110,8 @@ def block(
         gradient = descent.sample_gradient.of_rows
 
         def one(i, state):
-            batch = range(x.shape[1])
-            parts = [gradient(state.params, activation, x[i, b, lane], y[i, b, lane], 2 / len(batch)) for b in batch]
+            factors = enumerate(descent.factors(x.shape[1]))
+            parts = [gradient(state.params, activation, x[i, b, lane], y[i, b, lane], factor) for b, factor in factors]
             total = jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *parts)
             moved = state.moved(*optimizer.update(total, state.optimizer, state.params))
             if same_span:
@@ -157,6 +157,7 @@ def error_in_a_few_steps(dtype: str, neurons: int, batch_size: int) -> Float[Arr
     descent = Descent(
         epsilons=(jnp.asarray(0.5, dtype),),
         step_size=jnp.asarray(0.25 / neurons, dtype),
+        svag=1,
         given_optimizer=MadeFrom(None),
         adjoint=diffrax.RecursiveCheckpointAdjoint(),
         problem=problem,

@@ -128,8 +128,8 @@ class _Lanes(eqx.Module):
     def step(self, state: State, x: Float[Array, "batch #lanes"], y: Float[Array, "batch #lanes"]) -> State:
         descent = self.span.descent
         of_sample = descent.sample_gradient.of_arrays
-        activation, factor = descent.fixed.activation, 2 / len(x)
-        parts = [of_sample(state.params, activation, *sample, factor) for sample in zip(x, y, strict=True)]
+        samples = zip(x, y, descent.factors(len(x)), strict=True)
+        parts = [of_sample(state.params, descent.fixed.activation, *sample) for sample in samples]
         gradient = jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *parts)
 
         def move(descent, state, gradient):

@@ -13,13 +13,13 @@ from typing_extensions import override
 
 from ... import _checks as checks
 from ..._fingerprint import MadeFrom
-from ..._platform import alone
 from ...problems import AbstractProblem
 from ...trajectory import Stats, Status, Trajectory, is_finite, risk_and_status
-from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, slowest
+from ..base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of
 from ..optimizer import Optimizer, checked, refuse_what_needs_more
 from . import kernel, lanes, stretches
-from .descent import Descent, State
+from .clock import Clock, count
+from .descent import AbstractSteps, Adjoint, Descent, State, checked_adjoint
 from .stream import AbstractStream, Epochs, Exact, Fresh, Replay
 
 
@@ -43,6 +43,16 @@ class SGD(AbstractDynamics):
     multiplied by their `epsilon` after it, so adaptive ones keep the ratio. The labels of `optax.partition` may be a
     tree of the model's structure. `optax.MultiSteps` moves once in several steps. Those that need more than gradients
     and parameters, such as `optax.lbfgs`, are refused.
+
+    `svag=l` (stochastic variance amplified gradient) takes l steps of size h/l for one step of SGD, each with two
+    independent batches and the gradient
+
+    $$\tfrac12 (1 + \sqrt{2l - 1})\,\nabla \ell_1 + \tfrac12 (1 - \sqrt{2l - 1})\,\nabla \ell_2 ,$$
+
+    which has the same mean and l times the covariance: l = 1 is SGD, and its limit for large l is `SGDDiffusion`, so
+    that SGD is as well described by that as it agrees with l = 2, 4, 8, ... Clocks and save times are those of SGD;
+    `stats.steps` and the stream count l to a step, and a row of `samples` holds both batches. It is for plain steps
+    with samples drawn anew: `optimizer`, `reshuffle` and `batch_size=None` are refused.
 
     `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
     With several slow groups `epsilon` and `slow` are tuples of one length: the leaves of group i move `epsilon[i]`
@@ -70,9 +80,10 @@ class SGD(AbstractDynamics):
 
     Raises `ValueError` for an `epsilon` or `step_size` that is not positive or does not fit `slow`, for what is no
     optimiser of Optax or needs the value of the loss, and in `simulate` where neither `key` nor `samples` is given,
-    `samples` has fewer rows than steps, or `reshuffle` has no rows to draw.
+    `samples` has fewer rows than steps, or `reshuffle` has no rows to draw; and for a `svag` above 1 beside what it is
+    not for.
 
-    Source: Marion and Berthier (2023), arXiv 2304.09576.
+    Source: Marion and Berthier (2023), arXiv 2304.09576; Li, Malladi and Arora (2021), arXiv 2102.12470, for SVAG.
     """
 
     shards = True
@@ -83,9 +94,10 @@ class SGD(AbstractDynamics):
     batch_size: int | None = eqx.field(static=True)
     slow: Pick | tuple[Pick, ...] | None = eqx.field(static=True)
     optimizer: Optimizer | None = eqx.field(static=True)
-    adjoint: diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode
+    adjoint: Adjoint
     reshuffle: bool = eqx.field(static=True)
     frozen: Pick | None = eqx.field(static=True)
+    svag: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -97,6 +109,7 @@ class SGD(AbstractDynamics):
         adjoint: diffrax.AbstractAdjoint | None = None,
         reshuffle: bool = False,
         frozen: Pick | None = None,
+        svag: int = 1,
     ):
         self.epsilon, self.slow = checked_speeds(epsilon, slow)
         self.step_size = checks.as_float(checks.positive("step_size", step_size))
@@ -104,13 +117,14 @@ class SGD(AbstractDynamics):
         self.frozen = checks.picks_leaves("frozen", frozen)
         self.optimizer = None if optimizer is None else checked(optimizer, 1 + len(ratios_of(self.epsilon)))
         self.reshuffle = checks.truth("reshuffle", reshuffle)
-        adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
-        if not isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint | diffrax.ForwardMode):
+        self.adjoint = checked_adjoint("SGD", adjoint)
+        self.svag = checks.count("svag", svag)
+        unfit = {"optimizer": optimizer is not None, "reshuffle=True": reshuffle, "batch_size=None": batch_size is None}
+        if self.svag > 1 and any(unfit.values()):
+            given = next(name for name, is_given in unfit.items() if is_given)
             raise ValueError(
-                "SGD is differentiated by RecursiveCheckpointAdjoint (reverse mode) or ForwardMode, "
-                f"got {checks.called(adjoint)}: pass adjoint=diffrax.ForwardMode(), or leave it out"
+                f"svag takes plain steps with two independent batches, got svag={self.svag} and {given}: leave one out"
             )
-        self.adjoint = adjoint
 
     @property
     @override
@@ -119,8 +133,7 @@ class SGD(AbstractDynamics):
 
     @override
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int:
-        fast_time = float(slow_times[-1]) / float(slowest(ratios_of(self.epsilon)))
-        return round(min(fast_time / float(self.step_size), 2.0**63))
+        return count(self.epsilon, self.step_size, slow_times, self.svag)
 
     @override
     def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
@@ -129,12 +142,12 @@ class SGD(AbstractDynamics):
     @override
     def run(self, task: Task) -> Trajectory:
         groups = Groups.of(task.model, self.slow, self.frozen)
-        own_first, own_steps = self._steps_at(task.begin.slow_time, task.slow_times)
-        shift = task.begin.shift(task.begin.step, own_first)
-        first, steps = own_first + shift, own_steps + shift
+        clock = Clock.of(self.epsilon, self.step_size, task, self.svag)
+        first, steps = self.svag * clock.first, self.svag * clock.steps
         descent = Descent(
             epsilons=ratios_of(self.epsilon),
-            step_size=self.step_size,
+            step_size=self.step_size / self.svag,
+            svag=self.svag,
             given_optimizer=MadeFrom(self.optimizer),
             adjoint=self.adjoint,
             problem=task.problem,
@@ -146,61 +159,39 @@ class SGD(AbstractDynamics):
         if self.optimizer is not None:
             refuse_what_needs_more(descent.optimizer, groups.moving)
         start = _with_rest(descent.start(groups.moving), task.begin.end)
-        if alone():
-            saved, end = stretches.run(descent, start, np.asarray(first), np.asarray(steps), task.look, task.checkpoint)
-        else:
-            saved, end = _save_at(descent, start, first, steps)
+        saved, end = stretches.run(_Fastest(descent), start, first, steps, task)
         stacked = groups.over_time(saved)
         status = jnp.where(is_finite(end.params), Status.SUCCESSFUL, Status.DIVERGED)
         risk, status = risk_and_status(task.problem, task.model, stacked, status)
+        name = "SGD" if self.svag == 1 else "SVAG"
         one_launch = lanes.applies(descent) and kernel.applies(descent, start)
         return Trajectory(
             slow_time=task.slow_times,
-            fast_time=self._fast(own_steps) + task.begin.shift(task.begin.fast_time, self._fast(own_first)),
-            step=steps,
+            fast_time=clock.fast_time,
+            step=clock.steps,
             model=stacked,
             risk=risk,
             status=status,
             stats=Stats(
-                "SGD, one launch for many steps" if one_launch else "SGD",
+                f"{name}, one launch for many steps" if one_launch else name,
                 steps=steps[-1] - first,
                 rejected=jnp.zeros_like(first),
             ),
             end=dataclasses.replace(end, params=None),
         )
 
-    def _fast(self, steps: Int[Array, "*t"]) -> Float[Array, "*t"]:
-        return self.step_size * steps.astype(self.step_size.dtype)
-
-    def _steps_at(
-        self, begin: Float[Array, ""], slow_times: Float[Array, " t"]
-    ) -> tuple[Int[Array, ""], Int[Array, " t"]]:
-        """The steps nearest to the beginning and to each save time."""
-        ratio = slowest(ratios_of(self.epsilon))
-        known = checks.concrete((begin, slow_times[-1], ratio, self.step_size))
-        if known is None:
-            first, steps = (jnp.round(tau / (ratio * self.step_size)).astype(int) for tau in (begin, slow_times))
-            return first, steps
-        _, last, epsilon, step_size = known.tolist()
-        if (most := last / epsilon / step_size) >= 2**31:
-            raise ValueError(
-                f"slow time {last:g} takes {most:.1e} steps of epsilon * step_size = "
-                f"{epsilon * step_size:.1e}, more than 2**31: take a larger step_size"
-            )
-        first, steps = (np.rint(np.asarray(tau, np.float64) / (epsilon * step_size)) for tau in (begin, slow_times))
-        return jnp.asarray(first.astype(int)), jnp.asarray(steps.astype(int))
-
     def _stream(self, task: Task, steps: Int[Array, " t"]) -> AbstractStream:
         if self.reshuffle and (task.samples is not None or self.batch_size is None):
             raise ValueError("reshuffle=True draws rows: leave it out, or leave out samples and batch_size=None")
         if self.batch_size is None:
             return Exact()
+        batch_size = self.batch_size if self.svag == 1 else 2 * self.batch_size
         if task.samples is not None:
-            return Replay.of(task.samples, self.batch_size, checks.concrete(steps))
+            return Replay.of(task.samples, batch_size, checks.concrete(steps))
         assert task.key is not None, "`simulate` has refused that"
         if self.reshuffle:
-            return Epochs.of(task.problem, task.key, self.batch_size, checks.concrete(steps))
-        return Fresh(problem=task.problem, key=task.key, batch_size=self.batch_size)
+            return Epochs.of(task.problem, task.key, batch_size, checks.concrete(steps))
+        return Fresh(problem=task.problem, key=task.key, batch_size=batch_size)
 
 
 def _with_rest(start: State, rest: PyTree) -> State:
@@ -213,14 +204,23 @@ def _with_rest(start: State, rest: PyTree) -> State:
     return dataclasses.replace(rest, params=start.params) if same else start
 
 
-@eqx.filter_jit
-def _save_at(descent: Descent, start: State, first: Int[Array, ""], steps: Int[Array, " t"]) -> tuple[PyTree, State]:
-    """The parameters after each number of steps, and the last state."""
+class _Fastest(AbstractSteps):
+    """The steps of a descent, by the fastest way there is."""
 
-    def to_next_save(carry, last):
-        first, state = carry
-        state = stretches.advance(descent, state, first, last)
-        return (last, state), state.params
+    descent: Descent
 
-    (_, end), saved = jax.lax.scan(to_next_save, (first, start), steps)
-    return saved, end
+    @property
+    @override
+    def length(self) -> int:
+        return self.descent.stream.length
+
+    @override
+    def samples(self, params: PyTree) -> int:
+        rows, stream = self.descent.problem.rows, self.descent.stream
+        return len(rows[1]) if isinstance(stream, Exact) and rows is not None else stream.batch_size
+
+    @override
+    def advance(self, state: State, first: Int[Array, ""], last: Int[Array, ""]) -> State:
+        if lanes.applies(self.descent):
+            return lanes.advance(self.descent, state, first, last)
+        return self.descent.advance(state, first, last)

@@ -1,20 +1,20 @@
-"""A run of SGD from the host, stretch by stretch: it can be watched, interrupted, and written to disk on the way."""
+"""A descent from save to save; from the host stretch by stretch, where it can be watched, interrupted, and written to
+disk on the way."""
 
-import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from ..._pace import Pace
+from ..._platform import alone
 from ..._program import program
-from ..._progress import Look
-from . import lanes
+from ..base import Task
 from .checkpoint import Checkpoint
-from .descent import Descent, State
-from .stream import Exact
+from .descent import AbstractSteps
 
 STRETCH = 2**20
 """Steps between two checkpoints."""
@@ -27,26 +27,40 @@ BUFFER = 2**22
 class _Reached(NamedTuple):
     at: np.ndarray
     """The number of steps taken."""
-    state: State
+    state: Any
     steps: np.ndarray
     """After which the parameters were saved, and these parameters."""
     saved: PyTree
 
 
 def run(
-    descent: Descent,
-    start: State,
-    first: Int[np.ndarray, ""],
-    steps: Int[np.ndarray, " t"],
-    look: Look,
-    checkpoint: str | os.PathLike[str] | None,
-) -> tuple[PyTree, State]:
+    descent: AbstractSteps, start: Any, first: Int[Array, ""], steps: Int[Array, " t"], task: Task
+) -> tuple[PyTree, Any]:
     """The parameters after each number of `steps`, counted from `first`, and the last state."""
+    if alone():
+        return _from_the_host(descent, start, np.asarray(first), np.asarray(steps), task)
+    return _traced(descent, start, first, steps)
+
+
+@eqx.filter_jit
+def _traced(descent: AbstractSteps, start: Any, first: Int[Array, ""], steps: Int[Array, " t"]) -> tuple[PyTree, Any]:
+    def to_next_save(carry, last):
+        first, state = carry
+        state = descent.advance(state, first, last)
+        return (last, state), state.params
+
+    (_, end), saved = jax.lax.scan(to_next_save, (first, start), steps)
+    return saved, end
+
+
+def _from_the_host(
+    descent: AbstractSteps, start: Any, first: Int[np.ndarray, ""], steps: Int[np.ndarray, " t"], task: Task
+) -> tuple[PyTree, Any]:
     none = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape), leaf.dtype), start.params)
     begin = _Reached(np.array(first), start, np.array([], int), none)
     file = None
-    if checkpoint is not None:
-        file = Checkpoint(checkpoint, (descent, start, first))
+    if task.checkpoint is not None:
+        file = Checkpoint(task.checkpoint, (descent, start, first))
         begin = _kept(file, begin, steps)
     # In one variable, which Ctrl-C finds either before a stretch or after.
     here = int(begin.at), begin.state, len(begin.steps), [begin.saved]
@@ -57,13 +71,13 @@ def run(
         if file is not None:
             file.write(_Reached(np.array(at), state, steps[:done], _joined(parts)))
 
-    pace = Pace(max(1, FIRST // _work_of_a_step(descent, start)))
+    pace = Pace(max(1, FIRST // (_size(start) * descent.samples(start.params))))
     # Numbers of saves share a compiled program.
     most = max(1, min(2 ** max(4, (len(steps) - 1).bit_length()), BUFFER // _size(start)))
     try:
         while here[2] < len(steps):
             at, state, done, parts = here
-            end = min(last, (at // STRETCH + 1) * STRETCH, _whole_blocks(at, pace.amount, descent.stream.length))
+            end = min(last, (at // STRETCH + 1) * STRETCH, _whole_blocks(at, pace.amount, descent.length))
             due = steps[done : done + most]
             count = int(np.searchsorted(due, end, side="right"))
             end = int(due[-1]) if count == most < len(steps) - done else end
@@ -76,7 +90,7 @@ def run(
             here = end, state, done + count, [*parts, saved]
             if end % STRETCH == 0 or here[2] == len(steps):
                 write()
-            look(end - int(first), last - int(first), began=began)
+            task.look(end - int(first), last - int(first), began=began)
     except KeyboardInterrupt:
         write()
         raise
@@ -90,13 +104,13 @@ def _placed(saved: np.ndarray, like: Array) -> Array:
 
 @program
 def _stretch(
-    descent: Descent,
-    state: State,
+    descent: AbstractSteps,
+    state: Any,
     saves: Int[Array, " s"],
     first: Int[Array, ""],
     last: Int[Array, ""],
     count: Int[Array, ""],
-) -> tuple[State, PyTree]:
+) -> tuple[Any, PyTree]:
     """Steps `first` to `last - 1`, and the parameters after those of the first `count` of `saves`."""
 
     def goes_on(carry):
@@ -106,19 +120,12 @@ def _stretch(
     def to_next(carry):
         k, at, state, saved = carry
         to = jnp.where(k < count, saves[jnp.minimum(k, len(saves) - 1)], last)
-        state = advance(descent, state, at, to)
+        state = descent.advance(state, at, to)
         return k + 1, to, state, jax.tree.map(lambda rows, row: rows.at[k].set(row), saved, state.params)
 
     saved = jax.tree.map(lambda leaf: jnp.zeros((len(saves) + 1, *leaf.shape), leaf.dtype), state.params)
     _, _, state, saved = jax.lax.while_loop(goes_on, to_next, (jnp.zeros_like(count), first, state, saved))
     return state, saved
-
-
-def advance(descent: Descent, state: State, first: Int[Array, ""], last: Int[Array, ""]) -> State:
-    """Steps `first` to `last - 1`, by the fastest way there is."""
-    if lanes.applies(descent):
-        return lanes.advance(descent, state, first, last)
-    return descent.advance(state, first, last)
 
 
 def _kept(file: Checkpoint, begin: _Reached, steps: Int[np.ndarray, " t"]) -> _Reached:
@@ -150,13 +157,7 @@ def _whole_blocks(at: int, amount: int, length: int) -> int:
     return end if end // length * length <= at else end // length * length
 
 
-def _work_of_a_step(descent: Descent, start: State) -> int:
-    rows = descent.problem.rows
-    samples = len(rows[1]) if isinstance(descent.stream, Exact) and rows is not None else descent.stream.batch_size
-    return _size(start) * samples
-
-
-def _size(state: State) -> int:
+def _size(state: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 

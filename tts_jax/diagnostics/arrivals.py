@@ -1,4 +1,4 @@
-"""What can be read off a run, or asked of it."""
+"""When neurons arrive at the jumps of the target."""
 
 import diffrax
 import jax
@@ -6,15 +6,14 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from . import _checks as checks
-from ._program import program
-from .dynamics import GradientFlow
-from .dynamics.base import Groups, ratios_of
-from .dynamics.flow.equation import Choice, FlowEquation
-from .dynamics.integration import Integration, integrate
-from .networks import ShallowNetwork
-from .problems import AbstractProblem, Regression
-from .trajectory import Status
+from .. import _checks as checks
+from .._program import program
+from ..dynamics import GradientFlow
+from ..dynamics.flow.equation import Choice, FlowEquation
+from ..dynamics.integration import Integration, integrate
+from ..networks import ShallowNetwork
+from ..problems import AbstractProblem, Regression
+from ..trajectory import Status
 
 
 def hit_times(
@@ -24,7 +23,7 @@ def hit_times(
 
     Arrival is $\min_j |u_j - v| \le \eta/2$: the window of a neuron covers the jump v. It is located by a Diffrax
     event on the dense output, to `1e-9` of `end`; infinite where no neuron arrives before the slow time `end`, and
-    NaN where the flow failed before. Differentiable as the flow is.
+    NaN where the flow failed before. Differentiable as the flow is, by the gap at a fixed time over its speed there.
 
     Raises `ValueError` for an `end` that is not positive, and for a model or a target without jumps and windows.
     """
@@ -40,8 +39,7 @@ def hit_times(
             "hit_times needs a Regression on a PiecewiseConstant target and a ShallowNetwork of SmoothStep neurons, "
             f"got {type(problem).__name__} and {type(model).__name__}"
         )
-    groups = Groups.of(model, flow.slow, flow.frozen)
-    equation = FlowEquation(ratios_of(flow.epsilon), problem, groups, groups.knows(structure))
+    equation = flow.equation(model, problem)
     solver = equation.choose(end) if flow.solver is None else flow.solver
     return _hit_times(equation, solver, flow.integration, structure.staircase(problem).jumps, end)
 
@@ -60,10 +58,24 @@ def _hit_times(
         moved = problem.model_at(y, args)
         return jnp.min(jnp.abs(moved.positions - jump)) - moved.activation.eta / 2
 
+    fixed = problem._replace(**jax.lax.stop_gradient(dict(y0=problem.y0, args=problem.args, dt0=problem.dt0)))
+
     def arrival(jump):
         event = diffrax.Event(lambda t, y, args, **_: gap(y, args, jump), optx.Bisection(rtol=1e-9, atol=1e-12))
-        solution = integrate(problem, end[None], integration, event)
+        solution = integrate(fixed, end[None], integration, event)
         time = jnp.where(solution.status == Status.SUCCESSFUL, solution.event_time, jnp.nan)
-        return jnp.where(gap(problem.y0, problem.args, jump) <= 0, 0.0, time)
+        return jnp.where(gap(fixed.y0, fixed.args, jump) <= 0, 0.0, time)
 
-    return jax.lax.map(arrival, jumps)
+    times = jax.lax.stop_gradient(jax.lax.map(arrival, jumps))
+    comes = jnp.isfinite(times) & (times > 0)
+    order = jnp.argsort(jnp.where(comes, times, 0.0))
+    there = integrate(problem, jnp.where(comes, times, 0.0)[order], integration).states[jnp.argsort(order)]
+
+    def later(y, jump, comes):
+        """By how much, to first order: the gap at a fixed time over the speed at which it closes."""
+        y = jnp.where(comes, y, problem.y0)
+        late, speed = jax.jvp(lambda y: gap(y, problem.args, jump), (y,), (problem.vector_field(0.0, y, problem.args),))
+        late, speed = late - jax.lax.stop_gradient(late), jax.lax.stop_gradient(speed)
+        return jnp.where(comes, -late / jnp.where(comes, speed, 1.0), 0.0)
+
+    return times + jax.vmap(later)(there, jumps, comes)

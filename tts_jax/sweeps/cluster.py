@@ -1,0 +1,117 @@
+"""Chunks of a sweep, computed by the workers of a Dask cluster, which write them into the common store."""
+
+import dataclasses
+import functools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from .. import _checks as checks
+from . import width
+from .compute import Computer
+from .grid import Chunk
+from .place import Folder, place_of
+from .results import Layout
+from .store import Store
+from .work import Work
+
+if TYPE_CHECKING:
+    import distributed
+
+RETRIES = 2
+"""Of a launch that raises an error, as storage may do once. Those of workers that died are not counted: Dask gives up
+after `distributed.scheduler.allowed-failures` of them."""
+
+_lock = threading.Lock()
+
+
+def check(client: Any, store: Any, devices: Any) -> None:
+    try:
+        import distributed
+    except ImportError:
+        raise ImportError("a client needs the package distributed: pip install 'tts-jax[cluster]'") from None
+    if not isinstance(client, distributed.Client) or client.asynchronous:
+        raise ValueError(f"client must be a dask.distributed.Client, got {checks.called(client)}: pass Client(cluster)")
+    if devices is not None:
+        raise ValueError("devices and client were both given, but workers use their own devices: leave devices out")
+    if store is None:
+        raise ValueError("the workers of a client need a common store: pass e.g. store='run.zarr'")
+    if client.status != "running":
+        raise ValueError(f"the client is {client.status}: connect a new one")
+
+
+def lanes_for(client: "distributed.Client", bytes_of_a_run: int) -> int:
+    """As a worker measures it."""
+    return client.submit(_lanes, bytes_of_a_run, pure=False).result()
+
+
+def _lanes(bytes_of_a_run: int) -> int:
+    return width.lanes_for(jax.local_devices()[0], bytes_of_a_run)
+
+
+def compute(
+    client: "distributed.Client",
+    work: Work,
+    layout: Layout,
+    todo: Sequence[Chunk],
+    count: Callable[[int, int], None],
+) -> None:
+    """A task is a launch: the numbers of its chunks go out, how many runs were done and failed comes back."""
+    import cloudpickle
+    import distributed
+
+    if not todo:
+        return
+    place = place_of("store", work.store, "run.zarr")
+    if isinstance(place, Folder):  # workers have working directories of their own
+        work = dataclasses.replace(work, store=os.path.abspath(place.path))
+    number = {(chunk.cell.place, chunk.seeds.start): k for k, chunk in enumerate(layout.chunks())}
+    launches = Computer(layout, jax.local_devices()[:1], work.lanes).launches(todo)
+    # By a task, not scattered: Dask makes it again where the worker that held it dies.
+    pickled = client.submit(bytes, cloudpickle.dumps(work), pure=False)
+    wide = jax.dtypes.canonicalize_dtype(float) == np.float64
+    tasks = [
+        client.submit(
+            _run, pickled, wide, [number[chunk.cell.place, chunk.seeds.start] for chunk in launch.chunks],
+            pure=False, retries=RETRIES,
+        )
+        for launch in launches
+    ]  # fmt: skip
+    try:
+        for done in distributed.as_completed(tasks):
+            count(*done.result())
+    except distributed.KilledWorker as error:
+        raise RuntimeError(
+            f"workers die of the same runs ({checks.first_line(error)}): give them more memory, or pass fewer lanes"
+        ) from error
+    finally:
+        client.cancel([pickled, *tasks])
+
+
+def _run(pickled: bytes, wide: bool, numbers: Sequence[int]) -> tuple[int, int]:
+    """On a worker: how many runs were done, and how many of them failed."""
+    with jax.enable_x64(wide):
+        with _lock:
+            computer, store, chunks = _prepared(pickled, wide)
+        counts: list[tuple[int, int]] = []
+
+        def count(runs: int, failed: int) -> None:
+            counts.append((runs, failed))
+
+        computer.compute([chunks[k] for k in numbers], store, count)
+    return sum(runs for runs, _ in counts), sum(failed for _, failed in counts)
+
+
+@functools.lru_cache(maxsize=2)
+def _prepared(pickled: bytes, wide: bool) -> tuple[Computer, Store, list[Chunk]]:
+    """With all compiled programs, from one task to the next."""
+    import cloudpickle
+
+    work: Work = cloudpickle.loads(pickled)
+    assert work.store is not None
+    layout = work.layout()
+    return Computer(layout, jax.local_devices(), work.lanes), Store.join(work.store, layout), layout.chunks()
