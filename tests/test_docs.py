@@ -14,7 +14,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DIRECTIVE = re.compile(r"^::: (tts_jax\.\S+)$", re.MULTILINE)
 FETCHES = re.compile(
-    r"<(?:script|link|iframe|img)\b[^>]*(?:src|href)\s*=\s*[\"']?(?:https?:)?//|@import|url\(\s*[\"']?(?:https?:)?//"
+    r"""<(?:script|link|iframe|img)\b[^>]*(?:src|href)\s*=\s*["']?(?:https?:)?//|@import|!\[[^\]]*\]\(https?:"""
+    r"""|url\(\s*["']?(?:https?:)?//"""
 )
 """What a browser would load from another host."""
 
