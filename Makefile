@@ -22,7 +22,7 @@ reproduce: setup
 
 # The variable silences an advertisement of the theme.
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'open out/docs/index.html'
 
 # A test opens the page of `reproduce` in Chromium, and skips where there is none.

@@ -31,6 +31,7 @@ def on_page_content(content, page, **_):
     def drawn(match):
         formula = html.unescape(match[2])
         mathml = convert(formula, display="inline" if match[1] == "span" else "block")
+        mathml = mathml.replace(r"\_", "_")  # it leaves what is in \text
         if "\\" in mathml:  # a command that it does not know is left as it is
             LOG.warning("%s: no MathML for %s", page.file.src_uri, formula)
         return mathml
