@@ -18,6 +18,8 @@ FETCHES = re.compile(
     r"""|url\(\s*["']?(?:https?:)?//"""
 )
 """What a browser would load from another host."""
+VARIES = r"^(?:SGD|GradientFlow|slow|frozen|epsilon|x) |\.\.\.|\b(?:MLP|int32|nan|\d+)\b"
+"""What a message fills in."""
 
 
 def shown():
@@ -74,6 +76,17 @@ def test_nothing_is_fetched_from_elsewhere():
     fetches = {path.name: found[0] for path in sources if (found := FETCHES.search(path.read_text()))}
     assert fetches == {}
     assert FETCHES.search('<script async src="https://example.org/a.js">')
+
+
+def test_the_messages_are_those_that_are_raised():
+    """Each begins a row of the table, as far as the first name or number that depends on the call."""
+    table = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text().split("## Messages")[1].split("##")[0]
+    code = "".join(path.read_text() for path in (ROOT / "tts_jax").rglob("*.py"))
+    stretches = [
+        max(re.split(VARIES, row), key=len).strip() for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)[1:]
+    ]
+    assert len(stretches) > 10
+    assert [stretch for stretch in stretches if stretch not in code] == []
 
 
 def test_the_fonts_are_those_of_the_reader():
