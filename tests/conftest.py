@@ -1,6 +1,7 @@
 """How the tests run: 64-bit floats, nothing promoted in silence, and every annotation of the package enforced."""
 
 import os
+import pathlib
 import sys
 
 # XLA's older code generator, and machine code that is not optimised, need a third of the time. With
@@ -63,3 +64,13 @@ def figures_closed():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Each compiled program takes hundreds of the 65,530 memory mappings that Linux gives to a process: a worker that
+    keeps those of all files dies of it, in the middle of a compilation."""
+    yield
+    mappings = pathlib.Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > 15_000:
+        jax.clear_caches()
