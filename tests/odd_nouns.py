@@ -183,7 +183,11 @@ NOUNS: Calls = {
     ),
     "SingleIndex": lambda: (
         tts.SingleIndex,
-        {"direction": of([1.0, 2.0], *TWO, DOWN, TWICE, BITS), "target": of(HERMITE), "noise": of(0.5, *NOT_NEGATIVE)},
+        {
+            "direction": of([1.0, 2.0], *POSITIVE, "-1", "-0.5", *LISTS, DOWN, TWICE),
+            "target": of(HERMITE),
+            "noise": of(0.5, *NOT_NEGATIVE),
+        },
     ),
     "Regression": lambda: (
         tts.Regression,

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
 from typing_extensions import override
 
@@ -61,10 +62,10 @@ class SingleIndex(AbstractProblem):
         noise: Real[ArrayLike, ""] = 0.0,
     ):
         direction = checks.as_float(checks.vector("direction", direction))
-        length = checks.concrete(jnp.linalg.norm(direction))
-        if length is not None and not length > 0:
+        scaled = direction / jnp.max(jnp.abs(direction), initial=0.0)  # whose squares neither overflow nor vanish
+        self.direction = scaled / jnp.linalg.norm(scaled)
+        if (known := checks.concrete(self.direction)) is not None and not (known.size and np.all(np.isfinite(known))):
             raise ValueError("direction must not be zero, got one without a length: pass e.g. direction=jnp.eye(d)[0]")
-        self.direction = direction / jnp.linalg.norm(direction)
         self.target = checks.instance("target", target, Hermite, "Hermite([0.0, 1.0])")
         self.noise = checks.as_float(checks.non_negative("noise", noise))
 
