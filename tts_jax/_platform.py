@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax._src.core import trace_state_clean
 
 
@@ -11,6 +12,11 @@ def platform() -> str:
     config: Any = jax.config  # which does not declare its flags
     device = config.jax_default_device
     return jax.default_backend() if device is None else getattr(device, "platform", device)
+
+
+def in_64_bit() -> bool:
+    """Of this thread: a context of the caller does not reach others."""
+    return jnp.result_type(float) == jnp.float64
 
 
 def alone() -> bool:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import gc
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -29,8 +29,7 @@ def program(function: F) -> F:
             known.add(kind)
         return jitted(*args)
 
-    call.lower = jitted.lower  # type: ignore[attr-defined]
-    return call  # type: ignore[return-value]
+    return cast(F, call)
 
 
 def compiled(lowered: Any) -> Any:

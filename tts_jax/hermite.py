@@ -33,7 +33,7 @@ class Hermite(AbstractActivation):
             raise ValueError("coefficients must hold at least one number, got none: pass e.g. coefficients=[0.0, 1.0]")
 
     @property
-    def degree(self) -> int:  # type: ignore[override]
+    def degree(self) -> int:  # type: ignore[override]  # of other activations it is a constant of the class
         return self.coefficients.shape[-1] - 1
 
     @override

@@ -118,7 +118,24 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         return output if self.bias is None else self.bias + output
 
 
-class PerceptronNetwork(AbstractTwoLayerNetwork):
+class _AbstractDirections(AbstractTwoLayerNetwork):
+    """A weight and a direction for each neuron, and no bias."""
+
+    weights: Float[Array, "*t m"]
+    directions: Float[Array, "*t m d"]
+
+    @property
+    @override
+    def slow(self) -> PyTree:
+        return self.directions
+
+    @property
+    @override
+    def vectors(self) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+        return self.weights, self.directions.ravel()
+
+
+class PerceptronNetwork(_AbstractDirections):
     r"""$f(x) = \sum_{j=1}^m a_j\,\phi(w_j \cdot x)$ for $x \in R^d$.
 
     `weights` $a$ has shape (m,), `directions` $w$ shape (m, d). The directions are its slow leaves. The activation is
@@ -128,8 +145,6 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
     Raises `ValueError` where the shapes do not fit.
     """
 
-    weights: Float[Array, "*t m"]
-    directions: Float[Array, "*t m d"]
     activation: AbstractGaussianActivation
 
     def __init__(
@@ -154,16 +169,6 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
             activation,
         )
 
-    @property
-    @override
-    def slow(self) -> PyTree:
-        return self.directions
-
-    @property
-    @override
-    def vectors(self) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
-        return self.weights, self.directions.ravel()
-
     @override
     def with_vectors(self, outer: Float[Array, " n"], inner: Float[Array, " m"]) -> "PerceptronNetwork":
         return PerceptronNetwork(outer, inner.reshape(self.directions.shape), self.activation)
@@ -173,7 +178,7 @@ class PerceptronNetwork(AbstractTwoLayerNetwork):
         return self.weights @ self.activation(self.directions @ x)
 
 
-class SphereNetwork(AbstractTwoLayerNetwork):
+class SphereNetwork(_AbstractDirections):
     r"""$f(x) = \frac{1}{m} \sum_{i=1}^m a_i\,\sigma(\langle u_i / |u_i|, x \rangle)$ for $x \in R^d$.
 
     `weights` $a$ has shape (m,), `directions` $u$ shape (m, d). The directions are its slow leaves; their lengths do
@@ -186,8 +191,6 @@ class SphereNetwork(AbstractTwoLayerNetwork):
     Source: Berthier, Montanari and Zhou (2024), arXiv 2303.00055.
     """
 
-    weights: Float[Array, "*t m"]
-    directions: Float[Array, "*t m d"]
     activation: AbstractActivation | AbstractGaussianActivation
 
     def __init__(
@@ -213,16 +216,6 @@ class SphereNetwork(AbstractTwoLayerNetwork):
         gaussian = jax.random.normal(direction_key, (m, d), float)
         directions = gaussian / jnp.linalg.norm(gaussian, axis=1, keepdims=True)
         return cls(jax.random.normal(weight_key, (m,), float), directions, activation)
-
-    @property
-    @override
-    def slow(self) -> PyTree:
-        return self.directions
-
-    @property
-    @override
-    def vectors(self) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
-        return self.weights, self.directions.ravel()
 
     @override
     def with_vectors(self, outer: Float[Array, " n"], inner: Float[Array, " m"]) -> "SphereNetwork":

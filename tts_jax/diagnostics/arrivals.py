@@ -68,8 +68,9 @@ def _hit_times(
 
     times = jax.lax.stop_gradient(jax.lax.map(arrival, jumps))
     comes = jnp.isfinite(times) & (times > 0)
-    order = jnp.argsort(jnp.where(comes, times, 0.0))
-    there = integrate(problem, jnp.where(comes, times, 0.0)[order], integration).states[jnp.argsort(order)]
+    known = jnp.where(comes, times, 0.0)
+    order = jnp.argsort(known)
+    there = integrate(problem, known[order], integration).states[jnp.argsort(order)]
 
     def later(y, jump, comes):
         """By how much, to first order: the gap at a fixed time over the speed at which it closes."""

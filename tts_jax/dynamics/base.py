@@ -39,6 +39,10 @@ class Begin(NamedTuple):
         """From a clock that shows `own` at this slow time to one that goes on where it stood `before`."""
         return jnp.zeros_like(own) if before is None else before - own
 
+    def fast_time_at(self, slow_times: Float[Array, " t"], epsilon: Float[Array, ""]) -> Float[Array, " t"]:
+        """Of a flow, whose slow time is `epsilon` times its own fast time."""
+        return slow_times / epsilon + self.shift(self.fast_time, self.slow_time / epsilon)
+
 
 class Task(NamedTuple):
     """What a run is given; see `tts_jax.simulate`, which checks it first."""
@@ -74,17 +78,17 @@ class AbstractDynamics(eqx.Module):
     def stochastic(self) -> bool:
         """Whether a run draws samples, and so needs a key or is given a stream."""
 
-    @abc.abstractmethod
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int | None:
         """How many steps lead to the last save time, where that is known beforehand; nothing may be traced."""
+        return None
 
     @abc.abstractmethod
     def run(self, task: Task) -> Trajectory:
         """See `tts_jax.simulate`, which sees to `Trajectory.slow_time`."""
 
-    @abc.abstractmethod
     def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
         """Whether on a CPU runs cost less as lanes of `jax.vmap` than one after the other."""
+        return False
 
 
 Pick: TypeAlias = Callable[[PyTree], Any]

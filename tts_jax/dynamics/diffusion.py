@@ -16,6 +16,7 @@ from .. import _checks as checks
 from ..problems import AbstractProblem, SampleLaw, Structure
 from ..trajectory import Stats, Status, Trajectory, is_finite, risk_and_status
 from .base import AbstractDynamics, Epsilon, Groups, Pick, Task, checked_speeds, ratios_of, two_timescale
+from .integration import AbstractGivenSteps
 from .sgd import stretches
 from .sgd.clock import Clock, count
 from .sgd.descent import AbstractSteps, Adjoint, checked_adjoint, repeat
@@ -271,22 +272,11 @@ def increments(key: Key[Array, ""], count: int, shape: tuple[int, ...]) -> Float
     return found
 
 
-class _Substeps(diffrax.AbstractStepSizeController[None, None]):
+class _Substeps(AbstractGivenSteps):
     """So many equal steps from 0 to 1."""
 
     count: int = eqx.field(static=True)
 
     @override
-    def wrap(self, direction):
-        return self
-
-    @override
-    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
-        return self._after(t0), None
-
-    @override
-    def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
-        return True, t1, self._after(t1), False, None, diffrax.RESULTS.successful
-
-    def _after(self, t):
-        return (jnp.round(self.count * t) + 1) / self.count
+    def after(self, t: ArrayLike) -> Array:
+        return jnp.asarray((jnp.round(self.count * t) + 1) / self.count)

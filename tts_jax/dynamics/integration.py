@@ -1,5 +1,6 @@
 """What the flows share: one call of Diffrax, from slow time 0 to the last save time, or a few calls from the host."""
 
+import abc
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -145,10 +146,12 @@ def _with_buffers(state: PyTree, slow_times: Float[Array, " t"]) -> PyTree:
     return eqx.tree_at(buffers, state, replace_fn=lambda one: jnp.repeat(one, len(slow_times), axis=0))
 
 
-class _ToEachSave(diffrax.AbstractStepSizeController[None, None]):
-    """One step to each save time. Unlike those of `diffrax.StepTo`, they may repeat, and the first may be 0."""
+class AbstractGivenSteps(diffrax.AbstractStepSizeController[None, None]):
+    """Steps that do not depend on the solution."""
 
-    slow_times: Float[Array, " t"]
+    @abc.abstractmethod
+    def after(self, t: ArrayLike) -> Array:
+        """Where the step from t ends."""
 
     @override
     def wrap(self, direction):
@@ -156,13 +159,20 @@ class _ToEachSave(diffrax.AbstractStepSizeController[None, None]):
 
     @override
     def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
-        return self._after(t0), None
+        return self.after(t0), None
 
     @override
     def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
-        return True, t1, self._after(t1), False, None, diffrax.RESULTS.successful
+        return True, t1, self.after(t1), False, None, diffrax.RESULTS.successful
 
-    def _after(self, t):
+
+class _ToEachSave(AbstractGivenSteps):
+    """One step to each save time. Unlike those of `diffrax.StepTo`, they may repeat, and the first may be 0."""
+
+    slow_times: Float[Array, " t"]
+
+    @override
+    def after(self, t: ArrayLike) -> Array:
         later = jnp.searchsorted(self.slow_times, t, side="right")
         return self.slow_times[jnp.minimum(later, len(self.slow_times) - 1)]
 

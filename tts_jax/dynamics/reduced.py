@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 from typing_extensions import override
 
@@ -84,10 +83,6 @@ class ReducedFlow(AbstractDynamics):
     ):
         self.ridge = checks.as_float(checks.non_negative("ridge", ridge))
         self.integration = Integration(rtol, atol, max_steps, adjoint)
-
-    @override
-    def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
-        return None
 
     @override
     def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:

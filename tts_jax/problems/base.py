@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num, PyTree
+from typing_extensions import override
 
 from .. import _checks as checks
 from ..exact.forms import NormalEquations
@@ -62,6 +63,19 @@ class AbstractProblem(eqx.Module):
         if structure.normal_equations is None:
             raise ValueError(structure.refusal)
         return structure.normal_equations(self, model)
+
+
+class AbstractPopulation(AbstractProblem):
+    """Under the squared error, with samples that never repeat."""
+
+    @override
+    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
+        return squared_error(model, x, y)
+
+    @property
+    @override
+    def rows(self) -> None:
+        return None
 
 
 def risk_gradient(problem: AbstractProblem, structure: Structure, moving: PyTree, fixed: PyTree) -> PyTree:

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 from typing_extensions import override
 
 from .. import _checks as checks
@@ -11,11 +11,11 @@ from ..exact import erf_units
 from ..exact.forms import NormalEquations
 from ..networks import PerceptronNetwork
 from ..overlaps import Overlaps
-from .base import AbstractProblem, squared_error
+from .base import AbstractPopulation
 from .structure import Structure
 
 
-class GaussianRegression(AbstractProblem):
+class GaussianRegression(AbstractPopulation):
     r"""The teacher-student problem: $x \sim N(0, I_d)$, $y = f^*(x) + \text{noise} \cdot \xi$, $\xi \sim N(0, 1)$.
 
     With a `PerceptronNetwork` of the same activation as `teacher` and as student the risk is
@@ -112,15 +112,6 @@ class GaussianRegression(AbstractProblem):
         if isinstance(model, Overlaps):
             raise ValueError("Overlaps move by OnlineSGD alone, as they have no gradient: pass a PerceptronNetwork")
         return Structure(normal_equations=_normal_equations)
-
-    @override
-    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
-        return squared_error(model, x, y)
-
-    @property
-    @override
-    def rows(self) -> None:
-        return None
 
     @override
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:

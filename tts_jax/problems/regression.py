@@ -5,7 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 from typing_extensions import override
 
 from .. import _checks as checks
@@ -14,11 +14,11 @@ from ..exact import additive, samples
 from ..exact.forms import Hessian, NormalEquations
 from ..networks import ShallowNetwork
 from ..targets import AbstractTarget, Additive, PiecewiseConstant, verify as verify_target
-from .base import AbstractProblem, squared_error
+from .base import AbstractPopulation
 from .structure import SampleGradient, SampleLaw, Structure
 
 
-class Regression(AbstractProblem):
+class Regression(AbstractPopulation):
     r"""The population problem: $x \sim U(0,1)^d$, $y = f^*(x) + \text{noise} \cdot \xi$, $\xi \sim U(-1, 1)$.
 
     The risk is $\int (f - f^*)^2\,dx$ over $[0, 1]^d$, exact (closed forms or exact rules, no sampling and no grid) for
@@ -108,15 +108,6 @@ class Regression(AbstractProblem):
             if alone
             else "draw a Dataset from its sample",
         )
-
-    @override
-    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
-        return squared_error(model, x, y)
-
-    @property
-    @override
-    def rows(self) -> None:
-        return None
 
     @override
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:

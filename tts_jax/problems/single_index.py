@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree, Real
 from typing_extensions import override
 
 from .. import _checks as checks
@@ -16,11 +16,11 @@ from ..exact.forms import NormalEquations
 from ..hermite import Hermite
 from ..networks import SphereNetwork
 from ..overlaps import Overlaps
-from .base import AbstractProblem, squared_error
+from .base import AbstractPopulation
 from .structure import Structure
 
 
-class SingleIndex(AbstractProblem):
+class SingleIndex(AbstractPopulation):
     r"""The single-index model: $x \sim N(0, I_d)$, $y = \varphi(\langle u^*, x \rangle) + \text{noise} \cdot \xi$,
     $\xi \sim N(0, 1)$.
 
@@ -127,15 +127,6 @@ class SingleIndex(AbstractProblem):
     @override
     def structure(self, model: PyTree) -> Structure:
         return Structure(normal_equations=_normal_equations)
-
-    @override
-    def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
-        return squared_error(model, x, y)
-
-    @property
-    @override
-    def rows(self) -> None:
-        return None
 
     @override
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 
 from .. import _checks as checks
+from .._platform import in_64_bit
 from . import width
 from .compute import Computer
 from .grid import Chunk
@@ -69,14 +69,14 @@ def compute(
     place = place_of("store", work.store, "run.zarr")
     if isinstance(place, Folder):  # workers have working directories of their own
         work = dataclasses.replace(work, store=os.path.abspath(place.path))
-    number = {(chunk.cell.place, chunk.seeds.start): k for k, chunk in enumerate(layout.chunks())}
+    number = {chunk.name: k for k, chunk in enumerate(layout.chunks())}
     launches = Computer(layout, jax.local_devices()[:1], work.lanes).launches(todo)
     # By a task, not scattered: Dask makes it again where the worker that held it dies.
     pickled = client.submit(bytes, cloudpickle.dumps(work), pure=False)
-    wide = jax.dtypes.canonicalize_dtype(float) == np.float64
+    wide = in_64_bit()
     tasks = [
         client.submit(
-            _run, pickled, wide, [number[chunk.cell.place, chunk.seeds.start] for chunk in launch.chunks],
+            _run, pickled, wide, [number[chunk.name] for chunk in launch.chunks],
             pure=False, retries=RETRIES,
         )
         for launch in launches

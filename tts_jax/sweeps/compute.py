@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._platform import in_64_bit
 from .._workers import workers
 from ..trajectory import Status
 from .grid import Cell, Chunk
@@ -30,7 +31,7 @@ class Computer:
         self.cores = (os.cpu_count() or 1) if len(devices) == 1 and on_cpu else 1
         # On a CPU for as many cores, or devices that stand for them, as there may be: the same on each.
         self.at_least = LAUNCHES if on_cpu else len(devices)
-        self.wide = jax.dtypes.canonicalize_dtype(float) == np.float64
+        self.wide = in_64_bit()
         """Of the caller, whose context threads do not have."""
         self.cells: dict[Any, list[Cell]] = {}
         for cell in layout.grid.cells:
@@ -59,7 +60,7 @@ class Computer:
                 done.result()
 
     def _program(self, launch: Launch) -> Program:
-        name = launch.compiled_as[0]
+        name = launch.program
         with self.lock:
             if name not in self.programs:
                 self.programs[name] = Program(self.cells[name], self.layout.kept, self.layout.grid.slow_times)

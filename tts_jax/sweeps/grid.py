@@ -51,17 +51,8 @@ class Cell(NamedTuple):
     """Shapes and types of the start, with the padding of its program."""
     steps: int | None
     """Of a run, where that is known beforehand."""
-
-    @property
-    def target(self) -> Any:
-        """None where the problem has none."""
-        return getattr(self.problem, "target", None)
-
-    @property
-    def program(self) -> tuple[Any, ...]:
-        """Cells that agree here share a compiled program."""
-        leaves, structure = jax.tree.flatten((self.dynamics, self.problem, self.like))
-        return self.arm, structure, *((leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else leaf for leaf in leaves)
+    program: tuple[Any, ...]
+    """Cells that agree here share a compiled program."""
 
 
 class Chunk(NamedTuple):
@@ -75,6 +66,11 @@ class Chunk(NamedTuple):
     @property
     def runs(self) -> int:
         return self.seeds.stop - self.seeds.start
+
+    @property
+    def name(self) -> tuple[Any, ...]:
+        """That no other chunk of the sweep has."""
+        return self.cell.place, self.seeds.start
 
     @property
     def where(self) -> tuple[int | slice, ...]:
@@ -173,14 +169,18 @@ class Grid:
             start = {name: value for name, value in at.items() if self.init.takes(name)}
             first = self._first(start)
             problem.check(first)
+            like = self.pad(eqx.filter_eval_shape(lambda first=first: first), problem)
+            leaves, structure = jax.tree.flatten((dynamics, problem, like))
+            kinds = ((leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else leaf for leaf in leaves)
             yield Cell(
                 place=(*((arm,) if self.listed else ()), *indices),
                 arm=name,
                 dynamics=dynamics,
                 problem=problem,
                 start=start,
-                like=self.pad(eqx.filter_eval_shape(lambda first=first: first), problem),
+                like=like,
                 steps=dynamics.steps(self.slow_times),
+                program=(name, structure, *kinds),
             )
 
     def _first(self, start: Mapping[str, Any]) -> PyTree:

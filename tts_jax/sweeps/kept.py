@@ -76,7 +76,7 @@ def named_leaves(model: PyTree) -> dict[str, Any]:
     return {f"{MODEL}{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
 
 
-def over_saves(kept: Kept, models: list[PyTree]) -> dict[str, jax.ShapeDtypeStruct]:
+def measured_like(kept: Kept, models: list[PyTree]) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and type of each measure of a model, which all models must agree on."""
     found: dict[str, jax.ShapeDtypeStruct] = {}
     for name, function in kept.measure.items():

@@ -61,8 +61,12 @@ class Launch(NamedTuple):
     place: Place
 
     @property
+    def program(self) -> Any:
+        return self.chunks[0].cell.program
+
+    @property
     def compiled_as(self) -> tuple[Any, ...]:
-        return self.chunks[0].cell.program, self.width, self.place
+        return self.program, self.width, self.place
 
 
 def launches_of(
@@ -73,13 +77,13 @@ def launches_of(
     `places` has those of each dynamics. How wide a launch is follows from the grid, not from what is to be done: as
     many lanes as are wanted, but so few that there are `at_least` so many launches where there are as many chunks.
     """
-    chunks, missing = layout.chunks(), set(map(_name, todo))
+    chunks, missing = layout.chunks(), {chunk.name for chunk in todo}
     launches = []
     for those in _alike(chunks).values():
         mine = places[those[0].cell.arm]
         devices = mine[0].size if isinstance(mine[0], Mesh) else 1
         width = devices * max(1, min(lanes // layout.chunk_size, len(those) // at_least))
-        those = [chunk for chunk in those if _name(chunk) in missing]
+        those = [chunk for chunk in those if chunk.name in missing]
         cuts = range(0, len(those), width)
         launches += [Launch(those[k : k + width], width, mine[i % len(mine)]) for i, k in enumerate(cuts)]
     return launches
@@ -90,10 +94,6 @@ def _alike(chunks: Sequence[Chunk]) -> dict[Any, list[Chunk]]:
     for chunk in chunks:
         alike.setdefault((chunk.cell.program, chunk.cell.steps), []).append(chunk)
     return alike
-
-
-def _name(chunk: Chunk) -> tuple[Any, ...]:
-    return chunk.cell.place, chunk.seeds.start
 
 
 def places_of(dynamics: AbstractDynamics, devices: Sequence[jax.Device]) -> list[Place]:

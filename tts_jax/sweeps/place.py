@@ -43,14 +43,14 @@ class Place(abc.ABC):
         """By `fill`, which is given `opened` and writes the metadata of the group last, so that no half of a store is
         ever seen. Raises `ValueError` for a place that holds something else, or cannot be written to."""
 
-    def tidy(self) -> None:  # noqa: B027
+    def tidy(self) -> None:  # noqa: B027, most places write files whole
         """Throws away files that were not written to their end."""
 
     def lock(self) -> int | None:
         """Until `os.close`, or the process ends; None where there are no such locks."""
         return None
 
-    def writable(self) -> None:  # noqa: B027
+    def writable(self) -> None:  # noqa: B027, most places tell by writing
         """Raises `ValueError` where it is not."""
 
     def wait(self) -> None:

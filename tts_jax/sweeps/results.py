@@ -17,7 +17,7 @@ from ..trajectory import Status
 from .arrivals import CONVERGED, applies, arrivals
 from .axes import label
 from .grid import CHUNK_BYTES, CHUNK_RUNS, CHUNKS, MOST_CHUNK_RUNS, Chunk, Grid
-from .kept import Kept, over_saves
+from .kept import Kept, measured_like
 
 if TYPE_CHECKING:
     import xarray
@@ -50,6 +50,7 @@ class Layout:
         wanted = min(MOST_CHUNK_RUNS, max(CHUNK_RUNS, len(grid.seeds) // CHUNKS))
         self.chunk_size = max(1, min(wanted, CHUNK_BYTES // self.bytes_of_a_run, len(grid.seeds)))
         """Runs in a chunk, so that its results fit into `CHUNK_BYTES`."""
+        self._chunks = grid.chunks(self.chunk_size)
         self.coordinates = _coordinates(grid, self.variables)
         measured = {"measure": kept.describe()} if kept.measure else {}
         configuration = grid.configuration() | measured | {"chunk": self.chunk_size, "variables": list(self.variables)}
@@ -60,7 +61,7 @@ class Layout:
         }
 
     def chunks(self) -> list[Chunk]:
-        return self.grid.chunks(self.chunk_size)
+        return self._chunks
 
     def variables_of(self, chunk: Chunk, starts: PyTree, outcome: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Those of one chunk, along its seeds, in the order in which they are to be written."""
@@ -100,7 +101,7 @@ def _variables(grid: Grid, kept: Kept) -> dict[str, Variable]:
     for name, dims, shape in _largest_leaves(models, kept):
         about = {"long_name": ABOUT.get(name, f"leaf {name} of the network")}
         variables[name] = Variable(("slow_time", *dims), (saves, *shape), floating, np.nan, about)
-    for name, like in over_saves(kept, models).items():
+    for name, like in measured_like(kept, models).items():
         if name in variables or name in RESERVED:
             raise ValueError(f"measure {name!r} has the name of another variable: choose another one")
         dims = tuple(f"{name}[{k}]" for k in range(len(like.shape)))
@@ -166,7 +167,7 @@ class Results(abc.ABC):
     def close(self) -> None:
         """Others may write there then."""
 
-    def tidy(self) -> None:  # noqa: B027
+    def tidy(self) -> None:  # noqa: B027, in memory there is nothing
         """Throws away what writers that died have left."""
 
 

@@ -3,7 +3,6 @@
 import diffrax
 import equinox as eqx
 import jax
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 from typing_extensions import override
 
@@ -91,10 +90,6 @@ class GradientFlow(AbstractDynamics):
             checks.instance("solver", solver, diffrax.AbstractSolver, "diffrax.Tsit5()")
         self.integration = Integration(rtol, atol, max_steps, adjoint)
 
-    @override
-    def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
-        return None
-
     def equation(self, model: PyTree, problem: AbstractProblem) -> FlowEquation:
         """Of a model that has passed `problem.check`."""
         groups = Groups.of(model, self.slow, self.frozen)
@@ -126,7 +121,7 @@ def _trajectory(equation: FlowEquation, solution: Solution, slow_times: Float[Ar
     risk, status = risk_and_status(equation.problem, start, stacked, solution.status)
     return Trajectory(
         slow_time=slow_times,
-        fast_time=slow_times / epsilon + begin.shift(begin.fast_time, begin.slow_time / epsilon),
+        fast_time=begin.fast_time_at(slow_times, epsilon),
         step=None,
         model=stacked,
         risk=risk,

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 from typing_extensions import override
 
 from ... import _checks as checks
@@ -73,14 +72,6 @@ class TwoTimescaleLimit(AbstractDynamics):
 
     def __init__(self, max_events: int = 4096):
         self.max_events = checks.count("max_events", max_events)
-
-    @override
-    def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
-        return None
-
-    @override
-    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
-        return False
 
     @override
     def run(self, task: Task) -> Trajectory:

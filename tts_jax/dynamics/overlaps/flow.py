@@ -2,15 +2,15 @@
 
 import diffrax
 import equinox as eqx
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 from typing_extensions import override
 
 from ... import _checks as checks
 from ..._platform import alone
+from ..._program import program
 from ...networks import SphereNetwork
 from ...overlaps import Overlaps
-from ...problems import AbstractProblem, SingleIndex
+from ...problems import SingleIndex
 from ...trajectory import Trajectory, risk_and_status
 from ..base import AbstractDynamics, Begin, Task
 from ..integration import Integration, Solution, integrate, integrate_in_parts
@@ -81,14 +81,6 @@ class OverlapFlow(AbstractDynamics):
         self.integration = Integration(rtol, atol, max_steps, adjoint)
 
     @override
-    def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
-        return None
-
-    @override
-    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
-        return False
-
-    @override
     def run(self, task: Task) -> Trajectory:
         if not isinstance(task.problem, SingleIndex):
             raise ValueError(
@@ -96,7 +88,7 @@ class OverlapFlow(AbstractDynamics):
             )
         equation = _equation(self.epsilon, task.model, task.problem)
         if alone():
-            make = eqx.Partial(_initial_value_problem, equation)
+            make = eqx.Partial(AbstractOverlapEquation.initial_value_problem, equation)
             solution = integrate_in_parts(make, task.elapsed, self.integration, task.look)
         else:
             solution = _solve(equation, self.integration, task.elapsed)
@@ -110,16 +102,12 @@ def _equation(epsilon: Float[Array, ""], model: PyTree, problem: SingleIndex) ->
     return kind(epsilon, model, *problem.series(model.activation))
 
 
-def _initial_value_problem(equation: AbstractOverlapEquation):
-    return equation.initial_value_problem()
-
-
 @eqx.filter_jit
 def _solve(equation: AbstractOverlapEquation, how: Integration, elapsed: Float[Array, " t"]) -> Solution:
     return integrate(equation.initial_value_problem(), elapsed, how)
 
 
-@eqx.filter_jit
+@program
 def _trajectory(
     equation: AbstractOverlapEquation,
     problem: SingleIndex,
@@ -127,13 +115,13 @@ def _trajectory(
     slow_times: Float[Array, " t"],
     begin: Begin,
 ) -> Trajectory:
-    epsilon, start = equation.epsilon, equation.start
+    start = equation.start
     moved = eqx.filter_vmap(lambda y: eqx.filter(equation.model_at(y), eqx.is_inexact_array))(solution.states)
     stacked = Overlaps(moved.weights, moved.student, moved.teacher, start.activation)
     risk, status = risk_and_status(problem, start, stacked, solution.status)
     return Trajectory(
         slow_time=slow_times,
-        fast_time=slow_times / epsilon + begin.shift(begin.fast_time, begin.slow_time / epsilon),
+        fast_time=begin.fast_time_at(slow_times, equation.epsilon),
         step=None,
         model=stacked,
         risk=risk,

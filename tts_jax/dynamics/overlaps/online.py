@@ -14,6 +14,7 @@ from typing_extensions import override
 from ... import _checks as checks
 from ..._lanes import in_turn
 from ..._platform import alone
+from ..._program import program
 from ...activations import Erf
 from ...exact import erf_units
 from ...networks import PerceptronNetwork
@@ -103,14 +104,6 @@ class OnlineSGD(AbstractDynamics):
         if solver is not None:
             checks.instance("solver", solver, diffrax.AbstractSolver, "diffrax.Tsit5()")
         self.integration = Integration(rtol, atol, max_steps, adjoint)
-
-    @override
-    def steps(self, slow_times: Float[np.ndarray, " t"]) -> None:
-        return None
-
-    @override
-    def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
-        return False
 
     @override
     def run(self, task: Task) -> Trajectory:
@@ -250,7 +243,7 @@ def literature_speeds(lr: Real[ArrayLike, ""], lr2: Real[ArrayLike, ""] | None, 
     return Speeds(lr / (2 * outer), outer / (2 * inputs), lr / 4)
 
 
-@eqx.filter_jit
+@program
 def _spectral_radius(equation: OnlineEquation) -> Float[Array, ""]:
     problem = equation.initial_value_problem()
     return spectral_radius(problem.vector_field, problem.y0, problem.args)
@@ -267,7 +260,7 @@ def _solve(equation: OnlineEquation, how: Integration, slow_times: Float[Array, 
     return in_turn(solve)(inputs)
 
 
-@eqx.filter_jit
+@program
 def _trajectory(
     equation: OnlineEquation, solution: Solution, slow_times: Float[Array, " t"], begin: Begin
 ) -> Trajectory:
@@ -275,7 +268,7 @@ def _trajectory(
     risk, status = risk_and_status(equation.problem, equation.start, model, solution.status)
     return Trajectory(
         slow_time=slow_times,
-        fast_time=slow_times / equation.epsilon + begin.shift(begin.fast_time, begin.slow_time / equation.epsilon),
+        fast_time=begin.fast_time_at(slow_times, equation.epsilon),
         step=None,
         model=model,
         risk=risk,
