@@ -23,7 +23,7 @@ def program(function: F) -> F:
     @functools.wraps(function)
     def call(*args):
         if alone() and (kind := _kind(args)) not in known:
-            with _no_collection():
+            with no_collection():
                 lowered = jitted.lower(*args)
             compiled(lowered)  # JAX keeps it, and calls it below
             known.add(kind)
@@ -39,7 +39,7 @@ def compiled(lowered: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """JAX listens to the collection of garbage, and Ctrl-C raised in its listener would be lost."""
     enabled = gc.isenabled()
     gc.disable()

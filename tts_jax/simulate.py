@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree, Real
 
 from . import _checks as checks
 from ._platform import alone
+from ._program import no_collection
 from ._progress import check as checking_progress, watching
 from .dynamics.base import AbstractDynamics, Begin, Task
 from .networks import trainable
@@ -87,7 +88,8 @@ def simulate(
         begin, before = _begin(model, times), model.status
         model = model.at(-1)
     _check_leaves(model)
-    problem.check(model)
+    with no_collection():  # it traces a model of the user's
+        problem.check(model)
     model = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
     name = type(dynamics).__name__
     if isinstance(samples, AbstractProblem):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from .. import _checks as checks
-from .._program import compiled
+from .._program import compiled, no_collection
 from .._progress import Counter, Progress, check as checking_progress, watching
 from .._workers import workers as pool_of
 
@@ -69,7 +69,7 @@ def run_each(
         return run, jnp.minimum(jnp.arange(begin, begin + portion), count - 1), arrays, shared
 
     program: Any = _one_by_one
-    with checks.traceable("run", run):
+    with checks.traceable("run", run), no_collection():
         lowered = program.lower(*arguments(0))
     one_by_one = compiled(lowered)  # before any worker asks for it
 
