@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo reproduce docs test lint types browser
+.PHONY: setup demo reproduce docs test lint types package browser
 
 setup: $(READY)
 
@@ -42,3 +42,9 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# Wheel and sdist, to dist: complete, and the wheel at work in an empty environment.
+package: setup
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python .ci/package.py

@@ -248,7 +248,16 @@ def changes(experiment: AbstractExperiment) -> tuple[str, ...]:
 
 
 def preset(name: str, profile: str = "quick", **changes: Any) -> AbstractExperiment:
-    """An experiment, with some of its fields changed: `preset("two-timescale", neurons=30)`.
+    """An experiment by its `name`, with some of its fields changed.
+
+    **Arguments:**
+
+    - `name`: one of `tts-jax list`
+    - `profile`: "quick", or "paper" for the paper's own numbers
+    - `changes`: other values of fields of the experiment
+
+    >>> preset("two-timescale", neurons=30).neurons
+    30
 
     Raises `ValueError` for an unknown name, profile or field, and for values that cannot be simulated.
     """

@@ -17,11 +17,19 @@ from .structure import SampleLaw, Structure
 
 
 class Dataset(AbstractProblem):
-    r"""Finite data: `x` of shape (n, ...) and `y` of shape (n, ...); the risk is the mean loss over the rows.
+    r"""Finite data: the risk is the mean loss over n rows.
 
-    The loss of a row is the squared error, summed over its numbers: a model is called on one row of `x` and must
-    return as many numbers as a row of `y` has. Or it is `loss(prediction, label)`, a scalar, of what the model returns
-    for a row of `x` and that row of `y`. Integer labels then stay integers, for classification:
+    $$R = \frac1n \sum_{i=1}^n \lvert f(x_i) - y_i \rvert^2$$
+
+    **Arguments:**
+
+    - `x`: inputs, shape (n, ...): an array, or a column or table of pandas
+    - `y`: labels, shape (n, ...), likewise
+    - `loss`: by default the squared error, without a factor 1/2, summed over the numbers of a row: a model is called on
+      one row of `x` and must return as many numbers as a row of `y` has. Or `loss(prediction, label)`, a scalar, of
+      what the model returns for a row of `x` and that row of `y`. Integer labels then stay integers, for classification
+
+    `sample` draws rows with replacement.
 
     >>> import equinox as eqx, jax, optax, tts_jax as tts
     >>> model = eqx.nn.MLP(2, 3, 8, 1, key=jax.random.key(0))
@@ -30,9 +38,8 @@ class Dataset(AbstractProblem):
     >>> problem.risk(model).shape
     ()
 
-    `x` and `y` are arrays, or columns and tables of pandas. `sample` draws rows with replacement.
-
-    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not a finite number.
+    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not a finite number; and `risk`
+    where the model returns another number of values than a label has, or the loss is no scalar.
     """
 
     x: Float[Array, "n ..."]

@@ -27,6 +27,16 @@ class GaussianRegression(AbstractPopulation):
     label noise, which adds the constant `noise**2` to the expected loss of one sample. For `Erf` the risk is known from
     the `Overlaps` of a student too.
 
+    **Arguments:**
+
+    - `teacher`: $f^*$, a `PerceptronNetwork` of `ReLU` or `Erf`, with directions of shape (units, d)
+    - `noise`: the size of the label noise, 0 or more
+
+    >>> import tts_jax as tts
+    >>> problem = tts.GaussianRegression(tts.PerceptronNetwork([2.0], [[0.6, 0.8]], tts.ReLU()))
+    >>> float(problem.risk(tts.PerceptronNetwork([0.0], [[1.0, 0.0]], tts.ReLU())).round(12))  # E (2 max(z, 0))^2
+    2.0
+
     Raises `ValueError` for a negative `noise`, and `risk` for a model of another kind, dimension or activation. The
     kernel of an activation of the user's is compared once with quadrature; `ValueError` where it is another.
 

@@ -16,13 +16,24 @@ AT_ONCE = 500
 
 
 class NormDataset(AbstractProblem):
-    r"""Finite data: `x` of shape (n, d), `y` of shape (n,); the risk is $L = \frac1n \lVert f(x) - y \rVert_2$.
+    r"""Finite data, n rows; the risk is $L = \frac1n \lVert f(x) - y \rVert_2$.
 
     That is not the mean square $\hat R$ but $L = (\hat R/n)^{1/2}$, so $\nabla L = \nabla \hat R/(2nL)$: gradient flow
     takes the path of the mean squared error on another clock, $dt_{\hat R} = dt_L/(2nL)$. The gradient where all
     residuals are zero is taken as zero. `sample` draws rows with replacement.
 
-    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not finite.
+    **Arguments:**
+
+    - `x`: inputs, shape (n, d)
+    - `y`: labels, shape (n,)
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> problem = tts.NormDataset(jnp.array([[0.0], [1.0]]), jnp.array([3.0, 4.0]))
+    >>> float(problem.risk(tts.ShallowNetwork([[0.0]], [[0.5]], 0.0, tts.ReLU())))
+    2.5
+
+    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not finite; and `risk` for a
+    model that does not return one number.
 
     Source: the published code of Marion and Berthier (2023), arXiv 2304.09576.
     """
