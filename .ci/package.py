@@ -1,7 +1,7 @@
 """What a user gets: the archives in `dist` are complete, and the wheel works where nothing else is installed.
 
-`make package` builds them first. The wheel goes into an empty environment, with what it depends on and no extra, and runs
-from an empty folder, from which the checkout cannot be imported.
+`make package` builds them first. The wheel goes into an empty environment, with what it depends on and no extra, and
+runs from an empty folder, from which the checkout cannot be imported.
 """
 
 import os
@@ -75,9 +75,9 @@ def run(what: str, folder: pathlib.Path, *command: str | pathlib.Path) -> str:
     """From a folder, with none of the paths of this process."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     begin = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=folder, env=environment | {"MPLBACKEND": "Agg"}, stdout=subprocess.PIPE, text=True, check=True
-    )
+    done = subprocess.run(command, cwd=folder, env=environment | {"MPLBACKEND": "Agg"}, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{what} failed:\n{done.stdout}{done.stderr}")
     print(f"{what}: {time.perf_counter() - begin:.0f} s", flush=True)
     return done.stdout
 

@@ -35,6 +35,7 @@ class Hermite(AbstractActivation):
 
     @property
     def degree(self) -> int:  # type: ignore[override]  # of other activations it is a constant of the class
+        """K."""
         return self.coefficients.shape[-1] - 1
 
     @override

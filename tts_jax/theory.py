@@ -105,7 +105,8 @@ def conserved(model: ShallowNetwork, problem: Regression) -> Float[Array, " n"]:
 
 
 def floor(problem: Regression, eta: Real[ArrayLike, ""]) -> Float[Array, ""]:
-    r"""$\frac{\eta}{28} \sum_i w_i^2$, the risk that steps of width `eta` leave on a `PiecewiseConstant` target.
+    r"""$\frac{\eta}{28} \sum_i w_i^2$, the risk that steps of width `eta` leave on the `PiecewiseConstant` target of
+    `problem`.
 
     It is the risk of one `SmoothStep` neuron at each jump, of the jump's height $w_i$, to rounding, where the jumps are
     `eta` apart and `eta / 2` from 0 and 1; of all coordinates of an `Additive` target. The best weights at these

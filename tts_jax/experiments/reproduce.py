@@ -38,8 +38,8 @@ class Reproduction(eqx.Module):
 def figures_of_the_paper(profile: str = "quick") -> tuple[AbstractExperiment, ...]:
     """The experiments that stand behind a figure of the paper, in its order, in one `profile`: "quick" or "paper".
 
-    >>> [experiment.name for experiment in figures_of_the_paper("paper")][:3]
-    ['notation', 'reduced-sketch', 'two-timescale']
+    >>> [experiment.shows for experiment in figures_of_the_paper("paper")][:2]
+    ['Figure 1', 'Figure 2']
 
     Raises `ValueError` for an unknown profile.
     """

@@ -71,8 +71,8 @@ class GaussianRegression(AbstractPopulation):
         return a @ _pairs(model.activation, w, w) @ a
 
     def field_covariance(self, model: Overlaps) -> Float[Array, "n n"]:
-        r"""Of the local fields $\sqrt2 \langle w_i, x \rangle$ of the student, and then of the teacher: the arguments
-        of $\mathrm{erf}(\lambda / \sqrt2)$."""
+        r"""Of the local fields $\sqrt2 \langle w_i, x \rangle$ of the student, whose overlaps are the `model`, and then
+        of the teacher, shape (K + M, K + M): the arguments of $\mathrm{erf}(\lambda / \sqrt2)$."""
         assert model.student is not None, "`check` has refused that"
         own = self.teacher.directions @ self.teacher.directions.T
         return 2 * jnp.block([[model.student, model.teacher], [model.teacher.T, own]])

@@ -47,8 +47,8 @@ def model(dataset: "xarray.Dataset", *, init: Callable[..., PyTree] | None = Non
 
     >>> import jax, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
-    >>> flow = tts.GradientFlow(0.1)
-    >>> runs = tts.sweep(flow, problem, [0.0, 0.1], seeds=2, neurons=[3, 5], keep="model", progress=False)
+    >>> sgd = tts.SGD(0.1, 0.01)
+    >>> runs = tts.sweep(sgd, problem, [0.0, 0.1], seeds=2, neurons=[3, 5], keep="model", progress=False)
     >>> tts.sweeps.model(runs, seed=1, neurons=3).positions.shape
     (3, 1)
 

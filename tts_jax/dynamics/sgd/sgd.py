@@ -88,8 +88,8 @@ class SGD(AbstractDynamics):
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]), noise=0.1)
     >>> model = tts.ShallowNetwork.init(jax.random.key(0), 4, tts.SmoothStep(0.2))
     >>> run = tts.simulate(tts.SGD(0.1, 0.01), model, problem, [0.0, 0.01, 0.02], key=jax.random.key(1))
-    >>> run.step.tolist(), run.fast_time.round(6).tolist()
-    ([0, 10, 20], [0.0, 0.1, 0.2])
+    >>> print(run.step, run.fast_time)
+    [ 0 10 20] [0.  0.1 0.2]
 
     Raises `ValueError` for an `epsilon` or `step_size` that is not positive or does not fit `slow`, for what is no
     optimiser of Optax or needs the value of the loss, and in `simulate` where neither `key` nor `samples` is given,
