@@ -52,12 +52,12 @@ def simulate(
       where it was written last when the same call is made again, and ends bit for bit as an undisturbed one does; a
       finished run is read from it. The same call with later save times goes on from it, too
 
-    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> import tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
     >>> model = tts.ShallowNetwork([[0.0], [0.0]], [[0.3], [0.8]], 0.0, tts.SmoothStep(0.2))
     >>> run = tts.simulate(tts.GradientFlow(1e-3), model, problem, [0.0, 1.0])
-    >>> run.risk.shape, run.model.positions.shape, run.status == tts.Status.SUCCESSFUL
-    ((2,), (2, 2, 1), Array(True, dtype=bool))
+    >>> run.risk.shape, run.model.positions.shape, tts.Status(int(run.status)).label
+    ((2,), (2, 2, 1), 'successful')
 
     *Going on.* A `Trajectory` in place of the model goes on from its last save: `slow_times` are absolute, and begin
     there at the earliest; `trajectory.then(later)` joins both. A flow or a limit goes on as one long run would, to its

@@ -38,6 +38,7 @@ class Status(enum.IntEnum):
     """
 
     SUCCESSFUL = 0
+    """The last save time was reached."""
     MAX_STEPS = 1
     """The cap on solver steps was reached before the last save time."""
     SOLVER_FAILED = 2

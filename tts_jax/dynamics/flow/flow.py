@@ -27,7 +27,7 @@ class GradientFlow(AbstractDynamics):
 
     **Arguments:**
 
-    - `epsilon`: how fast the slow leaves move over all others, positive
+    - `epsilon`: the speed of the slow leaves over that of all others, positive
     - `slow`: which leaves are slow, as in `slow=lambda model: model.layers[0]`; networks of this package know their
       own. With several slow groups `epsilon` and `slow` are tuples of one length: the leaves of group i move
       `epsilon[i]` times as fast as the rest, and slow time is `min(epsilon) t`, as in `(0.1, 1e-3), slow=(lambda m:

@@ -35,7 +35,7 @@ class OverlapFlow(AbstractDynamics):
 
     **Arguments:**
 
-    - `epsilon`: how fast the directions move over the weights, positive
+    - `epsilon`: the speed of the directions over that of the weights, positive
     - `rtol`, `atol`: the local error of a step is kept below `atol + rtol * |y|`; by default both are 1e-10 in 64-bit,
       and 1e-5 in 32-bit, for a rough picture only
     - `max_steps`: caps the solver's steps; a run that ends early says why in `status`
