@@ -2,6 +2,7 @@
 
 import re
 
+import equinox as eqx
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -33,8 +34,36 @@ def test_sweep_resume_show_plot(tmp_path):
     assert text.count(" 5 ") >= 4
     code, text, _ = call("plot", store)
     assert code == 0
-    assert {file.name for file in (tmp_path / "run-figures").iterdir()} == {"risks.png", "convergence.png"}
+    pictures = {file.name for file in (tmp_path / "run-figures").iterdir()}
+    assert pictures == {"risks.png", "statuses.png", "convergence.png"}
     assert plt.get_fignums() == []
+
+
+def test_a_store_at_a_url(tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    monkeypatch.chdir(tmp_path)
+    store = f"file://{tmp_path}/there/run.zarr"
+    assert call("sweep", *FLAGS, *REST, "--store", store)[0] == 0
+    (tmp_path / "there" / "run.zarr" / "status" / "c" / "1" / "0" / "0").unlink()
+    assert int((tts.load(store).status < 0).sum()) == 5
+    code, text, _ = call("sweep", "--resume", store)
+    assert (code, "20 runs: 20 successful" in text) == (0, True)
+    assert call("show", store)[1].count(" 5 ") >= 4
+    assert call("plot", store)[0] == 0
+    assert {file.suffix for file in (tmp_path / "run-figures").iterdir()} == {".png"}
+
+
+def test_pictures_of_a_network_of_yours(tmp_path):
+    data = tts.Dataset([[0.0], [1.0]], [0.0, 1.0])
+    sgd = tts.SGD(0.5, 0.1, slow=lambda model: model.weight)
+    store = tmp_path / "run.zarr"
+    tts.sweep(
+        sgd, data, [0.0, 0.5], seeds=2, store=store, progress=False, epsilon=[0.5, 1.0],
+        init=lambda key: eqx.nn.Linear(1, "scalar", key=key),
+    )  # fmt: skip
+    assert "4 runs: 4 successful" in call("show", str(store))[1]
+    assert call("plot", str(store))[0] == 0
+    assert {file.name for file in (tmp_path / "run-figures").iterdir()} == {"risks.png", "statuses.png"}
 
 
 @pytest.mark.parametrize("axes", [{}, {"neurons": [3, 4]}, {"neurons": [3, 4], "epsilon": [0.1, 0.2, 0.3]}])

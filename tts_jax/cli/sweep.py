@@ -50,7 +50,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("sweep", help="run a grid of dynamics, ratios, sizes and seeds into a store")
     parser.set_defaults(command=_sweep)
     parser.add_argument("config", nargs="?", metavar="FILE", help="settings in TOML or YAML, named as the flags are")
-    parser.add_argument("--store", metavar="PATH.zarr", help="where to write, chunk by chunk")
+    parser.add_argument("--store", metavar="PATH.zarr", help="where to write, chunk by chunk; or a URL")
     parser.add_argument("--resume", metavar="PATH.zarr", help="go on with a sweep: nothing else needs to be said")
     parser.add_argument("--dry-run", action="store_true", help="show the grid, the number of runs and their cost")
     parser.add_argument("--distributed", action="store_true", help="one of several processes (SLURM or Open MPI)")
@@ -234,11 +234,14 @@ def _plot(options: argparse.Namespace) -> int:
 
     try:
         dataset = _load(options.store)
-        store = pathlib.Path(options.store)
+        store = pathlib.Path(options.store.split("/")[-1] if "://" in options.store else options.store)
         default = store.with_name(f"{store.stem}-figures")
         folder = checks.writable_folder(default if options.out is None else options.out)
-        for name, figure in (("risks.png", plot.sweep(dataset)), ("convergence.png", plot.convergence(dataset))):
-            save(figure, folder / name)
+        pictures: dict[str, Any] = {"risks.png": plot.sweep, "statuses.png": plot.statuses}
+        if "converged" in dataset:
+            pictures["convergence.png"] = plot.convergence
+        for name, picture in pictures.items():
+            save(picture(dataset), folder / name)
             console().print(str(folder / name), soft_wrap=True)
     except (ValueError, ImportError, OSError) as error:
         return refuse(error)

@@ -91,6 +91,32 @@ class AbstractPopulation(AbstractProblem):
         return None
 
 
+class AbstractRows(AbstractProblem):
+    """Finite data, from which rows are drawn with replacement."""
+
+    x: eqx.AbstractVar[Float[Array, "n ..."]]
+    y: eqx.AbstractVar[Num[Array, "n ..."]]
+
+    @override
+    def risk(self, model: PyTree) -> Float[Array, ""]:
+        return self.loss(model, self.x, self.y)
+
+    @override
+    def check(self, model: PyTree) -> None:
+        checks.function("model", model, "eqx.nn.MLP(...)")
+        eqx.filter_eval_shape(self.loss, model, self.x[:1], self.y[:1])
+
+    @property
+    @override
+    def rows(self) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
+        return self.x, self.y
+
+    @override
+    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
+        rows = jax.random.randint(checks.random_key("key", key), (checks.count("n", n),), 0, len(self.x))
+        return self.x[rows], self.y[rows]
+
+
 def risk_gradient(problem: AbstractProblem, structure: Structure, moving: PyTree, fixed: PyTree) -> PyTree:
     """The gradient of the risk by the leaves that move, for a model in two parts."""
     if structure.gradient is not None:

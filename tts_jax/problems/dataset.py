@@ -6,17 +6,17 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Num, PyTree
+from jaxtyping import Array, Float, Num, PyTree
 from typing_extensions import override
 
 from .. import _checks as checks
 from ..exact.forms import NormalEquations
 from ..networks import ShallowNetwork
-from .base import AbstractProblem, outputs, squared_error
+from .base import AbstractRows, outputs, squared_error
 from .structure import SampleLaw, Structure
 
 
-class Dataset(AbstractProblem):
+class Dataset(AbstractRows):
     r"""Finite data: the risk is the mean loss over n rows.
 
     $$R = \frac1n \sum_{i=1}^n \lvert f(x_i) - y_i \rvert^2$$
@@ -55,10 +55,6 @@ class Dataset(AbstractProblem):
             )
 
     @override
-    def risk(self, model: PyTree) -> Float[Array, ""]:
-        return self.loss(model, self.x, self.y)
-
-    @override
     def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
         if self.row_loss is None:
             return squared_error(model, x, y)
@@ -66,11 +62,6 @@ class Dataset(AbstractProblem):
         if losses.ndim != 1:
             raise ValueError(f"loss(prediction, label) must return a scalar, got shape {losses.shape[1:]}")
         return jnp.mean(losses)
-
-    @override
-    def check(self, model: PyTree) -> None:
-        checks.function("model", model, "eqx.nn.MLP(...)")
-        eqx.filter_eval_shape(self.loss, model, self.x[:1], self.y[:1])
 
     @override
     def structure(self, model: PyTree) -> Structure:
@@ -81,16 +72,6 @@ class Dataset(AbstractProblem):
         else:
             return Structure(normal_equations=_normal_equations, sample_law=_sample_law)
         return Structure(refusal=refusal, sample_law=_sample_law)
-
-    @property
-    @override
-    def rows(self) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
-        return self.x, self.y
-
-    @override
-    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
-        rows = jax.random.randint(checks.random_key("key", key), (checks.count("n", n),), 0, len(self.x))
-        return self.x[rows], self.y[rows]
 
 
 def _normal_equations(problem: Dataset, model: ShallowNetwork) -> NormalEquations:
