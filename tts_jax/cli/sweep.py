@@ -14,11 +14,11 @@ from rich.table import Table
 
 from .. import _checks as checks
 from .._progress import console
-from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, TwoTimescaleLimit
+from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, SGDDiffusion, TwoTimescaleLimit
 from ..problems import Regression
 from ..sweeps import load, sweep
 from ..sweeps.axes import values_of
-from ..sweeps.grid import Grid, uniform_start
+from ..sweeps.grid import Cell, Grid, uniform_start
 from ..sweeps.kept import Kept
 from ..sweeps.keywords import keywords_of
 from ..sweeps.results import Layout, endings
@@ -41,7 +41,7 @@ PLAN: dict[str, Any] = {
 }
 """What a configuration file and the flags may say, and what holds where they do not."""
 SECONDS_OF_A_FLOW = 0.05
-STEPS_OF_SGD_A_SECOND = 3e6
+STEPS_A_SECOND = {SGD: 3e6, SGDDiffusion: 3e3}
 """On one core, 20 neurons: for the estimate of `--dry-run` only."""
 
 
@@ -157,6 +157,7 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
     kinds: dict[str, AbstractDynamics] = {
         "flow": GradientFlow(1.0, rtol=plan["rtol"], atol=plan["rtol"]),
         "sgd": SGD(1.0, 1.0),
+        "diffusion": SGDDiffusion(1.0, 1.0),
         "limit": TwoTimescaleLimit(),
         "reduced": ReducedFlow(rtol=plan["rtol"], atol=plan["rtol"]),
     }
@@ -193,14 +194,18 @@ def _describe(plan: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     table = Table("setting", "values", box=box.SIMPLE)
     for name, value in plan.items():
         table.add_row(name, " ".join(map(str, value)) if isinstance(value, list) else str(value))
-    of_a_run = [cell.steps for cell in grid.cells]
-    steps = sum(filter(None, of_a_run)) * len(grid.seeds)
-    seconds = of_a_run.count(None) * len(grid.seeds) * SECONDS_OF_A_FLOW + steps / STEPS_OF_SGD_A_SECOND
+    steps = sum(cell.steps or 0 for cell in grid.cells) * len(grid.seeds)
+    seconds = sum(map(_seconds, grid.cells)) * len(grid.seeds)
     shape = " x ".join(f"{size} {dim}" for dim, size in zip(grid.dims, grid.shape, strict=True))
     screen = console()
     screen.print(table)
     screen.print(f"{grid.runs:,} runs ({shape}) in {len(layout.chunks()):,} chunks; {steps:,} steps of SGD")
     screen.print(f"expected: about {seconds:,.0f} s of one core, and some seconds to compile each size")
+
+
+def _seconds(cell: Cell) -> float:
+    """Of a run."""
+    return SECONDS_OF_A_FLOW if cell.steps is None else cell.steps / STEPS_A_SECOND[type(cell.dynamics)]
 
 
 def _show(options: argparse.Namespace) -> int:

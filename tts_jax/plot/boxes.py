@@ -85,6 +85,12 @@ def boxes(
     return figure
 
 
+def apart(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Places from -1/2 to 1/2 that depend on ranks alone: in steps of the golden ratio neighbours lie apart."""
+    rank = np.argsort(np.argsort(values))
+    return np.modf(rank * 0.618)[0] - 0.5
+
+
 def _labelled(name: str, pair: Any, kind: Any, example: str) -> tuple[Any, Any]:
     """A pair of a text and what it stands for; two times None where it is None."""
     if pair is None:
@@ -120,8 +126,7 @@ def _draw_box(
         capprops=line,
         medianprops=line | {"linewidth": 1.8},
     )
-    rank = np.argsort(np.argsort(values[shown]))
-    across = place + 0.6 * width * (np.modf(rank * 0.618)[0] - 0.5)  # golden ratio: neighbours lie apart
+    across = place + 0.6 * width * apart(values[shown])
     inside = np.full(int(np.sum(shown)), colour, object)
     if full is not None:
         inside[~full[shown]] = "white"
