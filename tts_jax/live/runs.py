@@ -1,0 +1,212 @@
+"""What the page asks for, and what the library computes for it: three trajectories from one start.
+
+A new shape would be compiled anew. So a network is filled up to one of two widths by neurons right of [0, 1], which are
+zero there and have no gradient, and a target to a fixed number of jumps by jumps of height zero: neither changes what
+is computed.
+"""
+
+import base64
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from .. import _checks as checks
+from .._program import program
+from ..experiments import preset
+from ..experiments.comparison import Comparison
+from ..networks import ShallowNetwork
+from ..problems import Regression
+from ..simulate import simulate
+from ..sweeps.arrivals import CONVERGED
+from ..sweeps.grid import sample_key
+from ..targets import PiecewiseConstant
+from ..theory import smallest_risk
+from ..trajectory import Status, Trajectory, over_time
+
+Tell = Callable[[Mapping[str, Any]], None]
+"""Called with each message to the page; its `kind` says what it is about."""
+
+WIDTHS = 20, 60
+"""Neurons of a compiled program."""
+MOST_JUMPS = 8
+MOST_STEPS = 2_000_000
+"""Of SGD: about a second."""
+FINEST, COARSEST = 1e-5, 1e-2
+"""Step sizes of SGD that are taken where none is asked for."""
+SAVES = 240
+"""After the start; half a minute of 8 frames a second, or eight seconds of 30."""
+FIRST = 1e-2
+"""The fast time of the first of them, or a thousandth of the slow time where that is earlier."""
+POINTS = 401
+"""At which functions are evaluated, equidistant on [0, 1]."""
+APART = 2e-3
+"""Between two jumps, and between a jump and 0 or 1, at least."""
+RANGES = {
+    "epsilon": (1e-6, 1.0),
+    "neurons": (1, WIDTHS[-1]),
+    "seed": (0, 2**32 - 1),
+    "noise": (0.0, 10.0),
+    "slow_time": (1e-3, 10.0),
+    "step_size": (1e-6, 1.0),
+    "jumps": (0.0, 1.0),
+    "values": (-100.0, 100.0),
+}
+"""What the page may ask for, by the names of the library."""
+WHOLE = "neurons", "seed"
+ROWS = "jumps", "values"
+
+
+def asked(query: str) -> Comparison:
+    """What the query of an address says, as in `epsilon=1e-4&jumps=0.3,0.6&values=0,1,0`; else as in the paper.
+
+    Raises `ValueError` for what cannot be simulated, or takes too long to wait for.
+    """
+    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
+    names = [name for name, _ in pairs]
+    for name in names:
+        checks.choice("a setting", name, RANGES)
+        if names.count(name) > 1:
+            raise ValueError(f"{name} must be given once, got it {names.count(name)} times")
+    settings = {name: _read(name, text) for name, text in pairs}
+    base = preset("two-timescale", "paper")
+    epsilon, slow_time = (settings.get(name, getattr(base, name)) for name in ("epsilon", "slow_time"))
+    changes = {
+        "saves": SAVES,
+        "first_save": min(FIRST * epsilon, slow_time / 1000),
+        "step_size": automatic_step(epsilon, slow_time),
+    } | settings
+    comparison = preset("two-timescale", "paper", **changes)
+    assert isinstance(comparison, Comparison)
+    if len(comparison.jumps) > MOST_JUMPS:
+        raise ValueError(f"jumps must be {MOST_JUMPS} at most here, got {len(comparison.jumps)}: leave some out")
+    if (np.diff([0.0, *comparison.jumps, 1.0]) < APART).any():
+        raise ValueError(
+            f"jumps must be {APART:g} apart, and as far from 0 and 1, got {checks.one_line(np.array(comparison.jumps))}"
+        )
+    if "step_size" in settings and comparison.steps > MOST_STEPS:
+        raise ValueError(
+            f"step_size {comparison.step_size:g} takes {comparison.steps:,} steps to slow time "
+            f"{comparison.slow_time:g}, got more than {MOST_STEPS:,}: choose a larger one, or leave it out"
+        )
+    return comparison
+
+
+def _read(name: str, text: str) -> Any:
+    row, kind = name in ROWS, int if name in WHOLE else float
+    wanted = "numbers with commas between" if row else "a whole number" if kind is int else "a number"
+    try:
+        numbers = tuple(kind(item) for item in (text.split(",") if row else [text]))
+    except ValueError:
+        raise ValueError(f"{name} must be {wanted}, got {checks.shown(text)}") from None
+    low, high = RANGES[name]
+    for number in numbers:
+        if not low <= number <= high:
+            raise ValueError(f"{name} must be from {low:g} to {high:g} here, got {number:g}")
+    return numbers if row else numbers[0]
+
+
+def automatic_step(epsilon: float, slow_time: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten, from `FINEST` to `COARSEST`, that takes at most `MOST_STEPS`."""
+    steps = [float(f"{digit}e{power}") for power in range(-5, -2) for digit in (1, 2, 5)] + [COARSEST]
+    return next((step for step in steps if slow_time <= MOST_STEPS * epsilon * step * (1 + 1e-9)), COARSEST)
+
+
+def width_of(comparison: Comparison) -> int:
+    """Of the compiled programs."""
+    return next(width for width in WIDTHS if width >= comparison.neurons)
+
+
+def compute(comparison: Comparison, tell: Tell) -> None:
+    """Tells the setting, then each trajectory when it is there, and the progress on the way to it."""
+    begin = time.perf_counter()
+    start, with_sgd = comparison.start, comparison.steps <= MOST_STEPS
+    level = smallest_risk(comparison.problem, comparison.neurons) + CONVERGED * comparison.floor
+    tell(
+        {
+            "kind": "setting",
+            "jumps": comparison.jumps,
+            "values": comparison.values,
+            "epsilon": comparison.epsilon,
+            "step_size": comparison.step_size,
+            "times": packed(comparison.slow_times),
+            "points": POINTS,
+            "neurons": comparison.neurons,
+            "level": level,
+            "start": _start_in_words(comparison.pieces_of(start).tolist()),
+            "step": _step_in_words(comparison, with_sgd),
+        }
+    )
+    model, problem = _filled_up(start, comparison)
+    key = sample_key(jax.random.key(comparison.seed))
+    for name in ("limit", "flow", "SGD") if with_sgd else ("limit", "flow"):
+
+        def progress(done: int, total: int, name: str = name) -> None:
+            tell({"kind": "progress", "run": name, "done": done / total})
+
+        progress(0, 1)
+        since = time.perf_counter()
+        run = simulate(comparison.dynamics[name], model, problem, comparison.slow_times, key=key, progress=progress)
+        told = _told(run, comparison.neurons, level)
+        tell({"kind": "run", "run": name, "seconds": time.perf_counter() - since} | told)
+    tell({"kind": "done", "seconds": time.perf_counter() - begin})
+
+
+def packed(numbers: Float[Array, "..."] | Float[np.ndarray, "..."]) -> str:
+    """As 32-bit floats, the least significant byte first, in base 64."""
+    with np.errstate(over="ignore"):
+        return base64.b64encode(np.asarray(numbers).astype("<f4").tobytes()).decode()
+
+
+def _filled_up(start: ShallowNetwork, comparison: Comparison) -> tuple[ShallowNetwork, Regression]:
+    """By NumPy, which compiles nothing."""
+    width, neurons = width_of(comparison), comparison.neurons
+    positions = np.append(np.asarray(start.positions[:, 0]), 2.0 + np.arange(width - neurons))
+    model = ShallowNetwork(np.zeros((width, 1)), positions[:, None], start.bias, start.activation)
+    last, spare = comparison.jumps[-1], MOST_JUMPS - len(comparison.jumps)
+    jumps = np.append(comparison.jumps, 1 - (1 - last) * 1e-6 * np.arange(spare, 0, -1))
+    values = np.append(comparison.values, np.full(spare, comparison.values[-1]))
+    return model, Regression(PiecewiseConstant(jumps, values), comparison.noise)
+
+
+def _told(run: Trajectory, neurons: int, level: float) -> dict[str, Any]:
+    status = Status(int(run.status))
+    reached = status == Status.SUCCESSFUL and bool(run.risk[-1] < level)
+    if status != Status.SUCCESSFUL:
+        words = f"failed: {status.label}"
+    elif reached:
+        words = "at a global minimum, up to the width η of its neurons"
+    else:
+        words = f"not at a global minimum: stuck, still on its way{', or shaken by noise' * (run.step is not None)}"
+    return {
+        "risk": packed(run.risk),
+        "positions": packed(run.model.positions[:, :neurons, 0]),
+        "functions": packed(_functions(run.model, np.linspace(0.0, 1.0, POINTS))),
+        "reached": reached,
+        "words": words,
+        "method": run.stats.method,
+        "steps": int(run.stats.steps),
+    }
+
+
+@program
+def _functions(model: ShallowNetwork, x: Float[np.ndarray, " n"] | Float[Array, " n"]) -> Float[Array, "t n"]:
+    return over_time(lambda network: jax.vmap(network)(x), model)
+
+
+def _start_in_words(counts: list[int]) -> str:
+    held = f"The start has {', '.join(map(str, counts))} neurons in the pieces of the target. "
+    if all(count >= 2 for count in counts[1:-1]):
+        return held + "Every inner piece has two or more: the limit reaches a global minimum."
+    return held + "An inner piece has fewer than two: nothing is promised."
+
+
+def _step_in_words(comparison: Comparison, with_sgd: bool) -> str:
+    steps = f"{comparison.steps:,} steps of size h = {comparison.step_size:g}"
+    if not with_sgd:
+        return f"SGD is left out: it would take {steps}. Choose a larger ε, or an earlier end."
+    return f"SGD takes {steps}."
