@@ -185,7 +185,7 @@ function readRisks(event) {
 }
 
 function sleep() {
-  find("reading").textContent = "Above, a mark at the bottom is a neuron; below, its way from the start downwards.";
+  find("reading").textContent = "Grey: the target f*. A mark at the bottom is a neuron; below, its way from the start downwards.";
   find("about-risks").textContent = "A click goes to that time. A triangle: from there on the error is zero.";
 }
 

@@ -34,12 +34,12 @@ Tell = Callable[[Mapping[str, Any]], None]
 WIDTHS = 20, 60
 """Neurons of a compiled program."""
 MOST_JUMPS = 8
-MOST_STEPS = 2_000_000
-"""Of SGD: about a second."""
-FINEST, COARSEST = 1e-5, 1e-2
-"""Step sizes of SGD that are taken where none is asked for."""
+MOST_MOVES = 40_000_000
+"""Of single neurons by SGD, each of which it moves in every step: half a second to a second."""
+COARSEST = 1e-2
+"""Of the step sizes of SGD that are taken where none is asked for."""
 SAVES = 240
-"""After the start; half a minute of 8 frames a second, or eight seconds of 30."""
+"""After the start: eight seconds of 30 a second."""
 FIRST = 1e-2
 """The fast time of the first of them, or a thousandth of the slow time where that is earlier."""
 POINTS = 401
@@ -74,11 +74,13 @@ def asked(query: str) -> Comparison:
             raise ValueError(f"{name} must be given once, got it {names.count(name)} times")
     settings = {name: _read(name, text) for name, text in pairs}
     base = preset("two-timescale", "paper")
-    epsilon, slow_time = (settings.get(name, getattr(base, name)) for name in ("epsilon", "slow_time"))
+    epsilon, slow_time, neurons = (
+        settings.get(name, getattr(base, name)) for name in ("epsilon", "slow_time", "neurons")
+    )
     changes = {
         "saves": SAVES,
         "first_save": min(FIRST * epsilon, slow_time / 1000),
-        "step_size": automatic_step(epsilon, slow_time),
+        "step_size": automatic_step(epsilon, slow_time, most_steps(neurons)),
     } | settings
     comparison = preset("two-timescale", "paper", **changes)
     assert isinstance(comparison, Comparison)
@@ -88,10 +90,10 @@ def asked(query: str) -> Comparison:
         raise ValueError(
             f"jumps must be {APART:g} apart, and as far from 0 and 1, got {checks.one_line(np.array(comparison.jumps))}"
         )
-    if "step_size" in settings and comparison.steps > MOST_STEPS:
+    if "step_size" in settings and comparison.steps > (most := most_steps(comparison.neurons)):
         raise ValueError(
-            f"step_size {comparison.step_size:g} takes {comparison.steps:,} steps to slow time "
-            f"{comparison.slow_time:g}, got more than {MOST_STEPS:,}: choose a larger one, or leave it out"
+            f"step_size must take {most:,} steps at most here, got {comparison.steps:,} to slow time "
+            f"{comparison.slow_time:g}: choose a larger one, or leave it out"
         )
     return comparison
 
@@ -110,21 +112,26 @@ def _read(name: str, text: str) -> Any:
     return numbers if row else numbers[0]
 
 
-def automatic_step(epsilon: float, slow_time: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten, from `FINEST` to `COARSEST`, that takes at most `MOST_STEPS`."""
-    steps = [float(f"{digit}e{power}") for power in range(-5, -2) for digit in (1, 2, 5)] + [COARSEST]
-    return next((step for step in steps if slow_time <= MOST_STEPS * epsilon * step * (1 + 1e-9)), COARSEST)
+def automatic_step(epsilon: float, slow_time: float, most: int) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten, from 1e-5 to `COARSEST`, that takes at most so many steps."""
+    sizes = [float(f"{digit}e{power}") for power in (-5, -4, -3) for digit in (1, 2, 5)]
+    return next((size for size in sizes if slow_time <= most * epsilon * size * (1 + 1e-9)), COARSEST)
 
 
-def width_of(comparison: Comparison) -> int:
+def most_steps(neurons: int) -> int:
+    """Of SGD, that a reader waits for."""
+    return MOST_MOVES // width_of(neurons)
+
+
+def width_of(neurons: int) -> int:
     """Of the compiled programs."""
-    return next(width for width in WIDTHS if width >= comparison.neurons)
+    return next(width for width in WIDTHS if width >= neurons)
 
 
 def compute(comparison: Comparison, tell: Tell) -> None:
     """Tells the setting, then each trajectory when it is there, and the progress on the way to it."""
     begin = time.perf_counter()
-    start, with_sgd = comparison.start, comparison.steps <= MOST_STEPS
+    start, with_sgd = comparison.start, comparison.steps <= most_steps(comparison.neurons)
     level = smallest_risk(comparison.problem, comparison.neurons) + CONVERGED * comparison.floor
     tell(
         {
@@ -164,7 +171,7 @@ def packed(numbers: Float[Array, "..."] | Float[np.ndarray, "..."]) -> str:
 
 def _filled_up(start: ShallowNetwork, comparison: Comparison) -> tuple[ShallowNetwork, Regression]:
     """By NumPy, which compiles nothing."""
-    width, neurons = width_of(comparison), comparison.neurons
+    width, neurons = width_of(comparison.neurons), comparison.neurons
     positions = np.append(np.asarray(start.positions[:, 0]), 2.0 + np.arange(width - neurons))
     model = ShallowNetwork(np.zeros((width, 1)), positions[:, None], start.bias, start.activation)
     last, spare = comparison.jumps[-1], MOST_JUMPS - len(comparison.jumps)

@@ -67,7 +67,7 @@ class Server(http.server.ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Without asking the network what this machine is called."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = HOME, self.server_address[1]
 
     @property
     def address(self) -> str:
@@ -81,13 +81,13 @@ class Server(http.server.ThreadingHTTPServer):
 
     def answer(self, comparison: Comparison, tell: Tell) -> None:
         """Waits for its turn."""
-        if (width := width_of(comparison)) not in self.compiled:
+        if (width := width_of(comparison.neurons)) not in self.compiled:
             tell({"kind": "compiling", "width": width})
         self.pool.submit(self._compute, comparison, tell).result()
 
     def _compute(self, comparison: Comparison, tell: Tell) -> None:
         compute(comparison, tell)
-        self.compiled.add(width_of(comparison))
+        self.compiled.add(width_of(comparison.neurons))
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
