@@ -12,6 +12,7 @@ const slider = find("time");
 
 let picture = null; // What is shown: the setting, as the server told it, and the runs that have come.
 let request = null; // The newest; an older one shows nothing any more.
+let compiling = false; // For the first time with so many neurons.
 let playing = 0; // The frame that is waited for, or 0.
 let place = 0; // In saves, between them too while it plays.
 
@@ -47,7 +48,8 @@ async function ask() {
   request?.abort();
   const mine = (request = new AbortController());
   find("error").hidden = true;
-  say("Asking for it.", "asking");
+  compiling = false;
+  say("Waiting for the answer.", "asking");
   performance.clearMarks();
   performance.mark("asked");
   write(new URLSearchParams(location.hash.slice(1)));
@@ -69,6 +71,7 @@ async function ask() {
 
 function take(message) {
   if (message.kind === "compiling") {
+    compiling = true;
     say(`Compiling for up to ${message.width} neurons: some seconds, and only once.`, "compiling");
   } else if (message.kind === "setting") {
     pause();
@@ -81,7 +84,8 @@ function take(message) {
     renew();
   } else if (message.kind === "progress") {
     const percent = Math.round(100 * message.done);
-    say(`Computing: ${message.run}${percent ? `, ${percent} %` : ""}.`, "computing");
+    const what = compiling ? "Compiling, which is done only once, and computing" : "Computing";
+    say(`${what}: ${message.run}${percent ? `, ${percent} %` : ""}.`, "computing");
   } else if (message.kind === "run") {
     const arrays = ["risk", "positions", "functions"].map((name) => [name, unpacked(message[name])]);
     picture.runs.set(message.run, { ...message, ...Object.fromEntries(arrays) });

@@ -6,6 +6,7 @@ is computed.
 """
 
 import base64
+import functools
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -151,16 +152,17 @@ def compute(comparison: Comparison, tell: Tell) -> None:
     model, problem = _filled_up(start, comparison)
     key = sample_key(jax.random.key(comparison.seed))
     for name in ("limit", "flow", "SGD") if with_sgd else ("limit", "flow"):
-
-        def progress(done: int, total: int, name: str = name) -> None:
-            tell({"kind": "progress", "run": name, "done": done / total})
-
+        progress = functools.partial(_tell_progress, tell, name)
         progress(0, 1)
         since = time.perf_counter()
         run = simulate(comparison.dynamics[name], model, problem, comparison.slow_times, key=key, progress=progress)
         told = _told(run, comparison.neurons, level)
         tell({"kind": "run", "run": name, "seconds": time.perf_counter() - since} | told)
     tell({"kind": "done", "seconds": time.perf_counter() - begin})
+
+
+def _tell_progress(tell: Tell, run: str, done: int, total: int) -> None:
+    tell({"kind": "progress", "run": run, "done": done / total})
 
 
 def packed(numbers: Float[Array, "..."] | Float[np.ndarray, "..."]) -> str:
@@ -188,7 +190,8 @@ def _told(run: Trajectory, neurons: int, level: float) -> dict[str, Any]:
     elif reached:
         words = "at a global minimum, up to the width η of its neurons"
     else:
-        words = f"not at a global minimum: stuck, still on its way{', or shaken by noise' * (run.step is not None)}"
+        stays = "stuck, or still on its way" if run.step is None else "stuck, still on its way, or shaken by noise"
+        words = f"not at a global minimum: {stays}"
     return {
         "risk": packed(run.risk),
         "positions": packed(run.model.positions[:, :neurons, 0]),
@@ -208,12 +211,12 @@ def _functions(model: ShallowNetwork, x: Float[np.ndarray, " n"] | Float[Array, 
 def _start_in_words(counts: list[int]) -> str:
     held = f"The start has {', '.join(map(str, counts))} neurons in the pieces of the target. "
     if all(count >= 2 for count in counts[1:-1]):
-        return held + "Every inner piece has two or more: the limit reaches a global minimum."
+        return held + "Every inner piece has two or more: the limit will come to a global minimum."
     return held + "An inner piece has fewer than two: nothing is promised."
 
 
 def _step_in_words(comparison: Comparison, with_sgd: bool) -> str:
-    steps = f"{comparison.steps:,} steps of size h = {comparison.step_size:g}"
+    steps = f"{comparison.steps:,} steps of size h\u00a0=\u00a0{comparison.step_size:g}"
     if not with_sgd:
         return f"SGD is left out: it would take {steps}. Choose a larger ε, or an earlier end."
     return f"SGD takes {steps}."
