@@ -195,10 +195,14 @@ def test_sgd_is_left_out_where_it_takes_too_long(server):
 
 def test_lessons_can_be_simulated():
     lessons = re.findall(r'<a href="#([^"]*)"><b>', (ROOM / "page.html").read_text())
-    assert len(lessons) == 5
-    for lesson in lessons:
-        comparison = runs.asked(lesson.replace("&amp;", "&"))
-        assert comparison.steps <= 2_000_000
+    works, stuck, few, merge, noise = (runs.asked(lesson.replace("&amp;", "&")) for lesson in lessons)
+    assert all(lesson.steps <= 2_000_000 for lesson in (works, stuck, few, merge, noise))
+    assert works.neurons_per_piece == stuck.neurons_per_piece == (2, 3, 3, 2, 4, 6)  # one start, two speeds
+    assert (works.epsilon, stuck.epsilon) == (2e-5, 1.0)
+    assert few.neurons_per_piece[1:3] == (0, 0)
+    gaps = np.asarray(merge.start.positions[:, 0]) - 0.2
+    assert sorted(np.abs(gaps))[1] - sorted(np.abs(gaps))[0] < 1e-3  # nearly symmetric
+    assert np.isclose(noise.step_size, 100 * stuck.step_size)
 
 
 @pytest.mark.parametrize("host", ["example.org", "127.0.0.1", "127.0.0.1:1", "localhost.example.org", ""])
@@ -277,7 +281,8 @@ def test_a_browser_shows_and_draws_the_runs(page, messages):
 def test_a_click_asks_for_another_start(page, server):
     shown(page)
     page.click("#another")
-    page.wait("location.hash.includes('seed=3')")
+    page.wait("document.querySelector('#seed').value === '3'")
+    assert "seed=3" in page.evaluate("location.hash")
     errors = shown(page)
     for message in (message for message in told(server, SMALL.format(seed=3)) if message["kind"] == "run"):
         assert np.float32(errors[message["run"]][1]) == unpacked(message["risk"])[-1]
@@ -287,6 +292,7 @@ def test_the_newest_question_is_answered_last(page, server):
     """Of a setting that takes long, and one after it that does not."""
     long = SMALL.format(seed=2).replace("step_size=0.01", "step_size=1e-6")
     page.evaluate(f"location.hash = '{long}'")
+    page.wait("document.querySelector('#seed').value === '2'")
     page.evaluate(f"location.hash = '{SMALL.format(seed=4)}'")
     page.wait("document.querySelector('#seed').value === '4'")
     errors = shown(page)

@@ -188,10 +188,10 @@ def _told(run: Trajectory, neurons: int, level: float) -> dict[str, Any]:
     if status != Status.SUCCESSFUL:
         words = f"failed: {status.label}"
     elif reached:
-        words = "at a global minimum, up to the width η of its neurons"
+        words = "ends at a global minimum, up to the width η of its neurons"
     else:
         stays = "stuck, or still on its way" if run.step is None else "stuck, still on its way, or shaken by noise"
-        words = f"not at a global minimum: {stays}"
+        words = f"does not end at a global minimum: {stays}"
     return {
         "risk": packed(run.risk),
         "positions": packed(run.model.positions[:, :neurons, 0]),
