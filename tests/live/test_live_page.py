@@ -193,7 +193,8 @@ def test_sgd_is_left_out_where_it_takes_too_long(server):
     assert "SGD is left out: it would take 30,000,000 steps" in setting["step"]
 
 
-def test_lessons_can_be_simulated():
+def test_lessons_can_be_simulated(monkeypatch):
+    monkeypatch.setattr(runs, "WIDTHS", (20, 60))
     lessons = re.findall(r'<a href="#([^"]*)"><b>', (ROOM / "page.html").read_text())
     works, stuck, few, merge, noise = (runs.asked(lesson.replace("&amp;", "&")) for lesson in lessons)
     assert all(lesson.steps <= 2_000_000 for lesson in (works, stuck, few, merge, noise))
