@@ -6,7 +6,6 @@ is computed.
 """
 
 import base64
-import functools
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from jaxtyping import Array, Float
 
 from .. import _checks as checks
 from .._program import program
+from .._workers import workers
 from ..experiments import preset
 from ..experiments.comparison import Comparison
 from ..networks import ShallowNetwork
@@ -32,6 +32,7 @@ from ..trajectory import Status, Trajectory, over_time
 Tell = Callable[[Mapping[str, Any]], None]
 """Called with each message to the page; its `kind` says what it is about."""
 
+RUNS = "limit", "flow", "SGD"
 WIDTHS = 20, 60
 """Neurons of a compiled program."""
 MOST_JUMPS = 8
@@ -130,10 +131,12 @@ def width_of(neurons: int) -> int:
 
 
 def compute(comparison: Comparison, tell: Tell) -> None:
-    """Tells the setting, then each trajectory when it is there, and the progress on the way to it."""
+    """Tells the setting, then each trajectory when it is there, and the progress on the way to it.
+
+    The runs are computed side by side, as their programs are compiled.
+    """
     begin = time.perf_counter()
-    start, with_sgd = comparison.start, comparison.steps <= most_steps(comparison.neurons)
-    level = smallest_risk(comparison.problem, comparison.neurons) + CONVERGED * comparison.floor
+    with_sgd = comparison.steps <= most_steps(comparison.neurons)
     tell(
         {
             "kind": "setting",
@@ -144,25 +147,36 @@ def compute(comparison: Comparison, tell: Tell) -> None:
             "times": packed(comparison.slow_times),
             "points": POINTS,
             "neurons": comparison.neurons,
-            "level": level,
-            "start": _start_in_words(comparison.pieces_of(start).tolist()),
+            "level": _level(comparison),
+            "start": _start_in_words(comparison.neurons_per_piece),
             "step": _step_in_words(comparison, with_sgd),
         }
     )
-    model, problem = _filled_up(start, comparison)
-    key = sample_key(jax.random.key(comparison.seed))
-    for name in ("limit", "flow", "SGD") if with_sgd else ("limit", "flow"):
-        progress = functools.partial(_tell_progress, tell, name)
-        progress(0, 1)
-        since = time.perf_counter()
-        run = simulate(comparison.dynamics[name], model, problem, comparison.slow_times, key=key, progress=progress)
-        told = _told(run, comparison.neurons, level)
-        tell({"kind": "run", "run": name, "seconds": time.perf_counter() - since} | told)
+    names = RUNS if with_sgd else RUNS[:2]
+    with workers(len(names)) as pool:
+        for run in [pool.submit(compute_one, comparison, name, tell) for name in names]:
+            run.result()
     tell({"kind": "done", "seconds": time.perf_counter() - begin})
 
 
-def _tell_progress(tell: Tell, run: str, done: int, total: int) -> None:
-    tell({"kind": "progress", "run": run, "done": done / total})
+def compute_one(comparison: Comparison, name: str, tell: Tell) -> None:
+    def progress(done: int, total: int) -> None:
+        tell({"kind": "progress", "run": name, "done": done / total})
+
+    progress(0, 1)
+    begin = time.perf_counter()
+    model, problem = _filled_up(comparison)
+    key = sample_key(jax.random.key(comparison.seed))
+    run = simulate(comparison.dynamics[name], model, problem, comparison.slow_times, key=key, progress=progress)
+    found = {
+        "risk": packed(run.risk),
+        "positions": packed(run.model.positions[:, : comparison.neurons, 0]),
+        "functions": packed(_functions(run.model, np.linspace(0.0, 1.0, POINTS))),
+        "words": _end_in_words(run, _level(comparison)),
+        "method": run.stats.method,
+        "steps": int(run.stats.steps),
+    }
+    tell({"kind": "run", "run": name, "seconds": time.perf_counter() - begin} | found)
 
 
 def packed(numbers: Float[Array, "..."] | Float[np.ndarray, "..."]) -> str:
@@ -171,8 +185,14 @@ def packed(numbers: Float[Array, "..."] | Float[np.ndarray, "..."]) -> str:
         return base64.b64encode(np.asarray(numbers).astype("<f4").tobytes()).decode()
 
 
-def _filled_up(start: ShallowNetwork, comparison: Comparison) -> tuple[ShallowNetwork, Regression]:
+def _level(comparison: Comparison) -> float:
+    """An error below is that of a global minimum, up to the width of the neurons."""
+    return smallest_risk(comparison.problem, comparison.neurons) + CONVERGED * comparison.floor
+
+
+def _filled_up(comparison: Comparison) -> tuple[ShallowNetwork, Regression]:
     """By NumPy, which compiles nothing."""
+    start = comparison.start
     width, neurons = width_of(comparison.neurons), comparison.neurons
     positions = np.append(np.asarray(start.positions[:, 0]), 2.0 + np.arange(width - neurons))
     model = ShallowNetwork(np.zeros((width, 1)), positions[:, None], start.bias, start.activation)
@@ -182,33 +202,22 @@ def _filled_up(start: ShallowNetwork, comparison: Comparison) -> tuple[ShallowNe
     return model, Regression(PiecewiseConstant(jumps, values), comparison.noise)
 
 
-def _told(run: Trajectory, neurons: int, level: float) -> dict[str, Any]:
-    status = Status(int(run.status))
-    reached = status == Status.SUCCESSFUL and bool(run.risk[-1] < level)
-    if status != Status.SUCCESSFUL:
-        words = f"failed: {status.label}"
-    elif reached:
-        words = "ends at a global minimum, up to the width η of its neurons"
-    else:
-        stays = "stuck, or still on its way" if run.step is None else "stuck, still on its way, or shaken by noise"
-        words = f"does not end at a global minimum: {stays}"
-    return {
-        "risk": packed(run.risk),
-        "positions": packed(run.model.positions[:, :neurons, 0]),
-        "functions": packed(_functions(run.model, np.linspace(0.0, 1.0, POINTS))),
-        "reached": reached,
-        "words": words,
-        "method": run.stats.method,
-        "steps": int(run.stats.steps),
-    }
-
-
 @program
 def _functions(model: ShallowNetwork, x: Float[np.ndarray, " n"] | Float[Array, " n"]) -> Float[Array, "t n"]:
     return over_time(lambda network: jax.vmap(network)(x), model)
 
 
-def _start_in_words(counts: list[int]) -> str:
+def _end_in_words(run: Trajectory, level: float) -> str:
+    status = Status(int(run.status))
+    if status != Status.SUCCESSFUL:
+        return f"failed: {status.label}"
+    if run.risk[-1] < level:
+        return "ends at a global minimum, up to the width η of its neurons"
+    stays = "stuck, or still on its way" if run.step is None else "stuck, still on its way, or shaken by noise"
+    return f"does not end at a global minimum: {stays}"
+
+
+def _start_in_words(counts: tuple[int, ...]) -> str:
     held = f"The start has {', '.join(map(str, counts))} neurons in the pieces of the target. "
     if all(count >= 2 for count in counts[1:-1]):
         return held + "Every inner piece has two or more: the limit will come to a global minimum."

@@ -5,6 +5,7 @@ import http.server
 import importlib.resources
 import json
 import socketserver
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from http import HTTPStatus
@@ -15,13 +16,13 @@ from typing_extensions import override
 from .. import _checks as checks
 from .._workers import workers
 from ..experiments.comparison import Comparison
-from .runs import Tell, asked, compute, width_of
+from .runs import Tell, asked, compute, compute_one, width_of
 
 HOME = "127.0.0.1"
 GONE = ConnectionError, TimeoutError
 """What telling raises where nobody listens any more."""
-FIRST = "", "epsilon=1&slow_time=10"
-"""What is computed before anybody asks: the second needs the programs of neurons that lie closely together too."""
+FIRST = ("limit", ""), ("flow", ""), ("SGD", ""), ("flow", "epsilon=1&slow_time=10")
+"""Runs that are computed before anybody asks. In the last one neurons come close together: that is another program."""
 FILES = {
     "/": "text/html",
     "/icon.svg": "image/svg+xml",
@@ -73,11 +74,12 @@ class Server(http.server.ThreadingHTTPServer):
     def address(self) -> str:
         return f"http://{HOME}:{self.server_port}/"
 
-    def warm_up(self, *queries: str) -> None:
+    def warm_up(self, *runs: tuple[str, str]) -> None:
         """One after the other; what a page asks for meanwhile comes between."""
-        if queries:
-            run = self.pool.submit(self._compute, asked(queries[0]), lambda message: None)
-            run.add_done_callback(lambda _: self.warm_up(*queries[1:]))
+        if runs:
+            (name, query), *later = runs
+            done = self.pool.submit(compute_one, asked(query), name, lambda message: None)
+            done.add_done_callback(lambda _: self.warm_up(*later))
 
     def answer(self, comparison: Comparison, tell: Tell) -> None:
         """Waits for its turn."""
@@ -131,8 +133,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.BAD_REQUEST, checks.one_line(error))
             return
 
+        one_at_a_time = threading.Lock()
+
         def tell(message: Mapping[str, Any]) -> None:
-            self.wfile.write(json.dumps(message).encode() + b"\n")
+            with one_at_a_time:
+                self.wfile.write(json.dumps(message).encode() + b"\n")
 
         self._begin(HTTPStatus.OK, "application/x-ndjson")
         try:
