@@ -106,6 +106,22 @@ def test_runs_are_those_of_the_library(messages):
         assert message["words"].startswith("ends at" if good else "does not end at")
 
 
+def test_other_numbers_compile_nothing(server, messages):
+    """Of neurons and jumps too. Only the start of another number of neurons is drawn by a program of its own."""
+    compiled = []
+
+    def note(event, seconds, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(about["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    other = "epsilon=0.01&neurons=2&seed=9&jumps=0.3,0.6&values=0,2,1&noise=0.1&slow_time=0.2&step_size=0.02"
+    assert told(server, other)[-1]["kind"] == "done"
+    jax.monitoring.clear_event_listeners()
+    large = ("go_on", "trajectory", "stretch", "risk_and_status", "functions")
+    assert [name for name in compiled if any(part in name for part in large)] == []
+
+
 def test_two_pages_at_once(server):
     answers = {}
 
@@ -163,6 +179,7 @@ def test_a_run_ends_when_the_page_has_gone_away(server, monkeypatch):
         ("jumps=0.5,0.5001&values=0,1,2", "jumps must be 0.002 apart"),
         ("jumps=&values=1", "jumps must be numbers with commas between, got ''"),
         ("jumps=0.1,0.2,0.3,0.4,0.5,0.6&values=0,1,0,1,0,1,0", "jumps must be 5 at most here, got 6"),
+        ("values=2,2,2,2,2,2", "values must not be all the same, got 2"),
         ("values=<b>", "values must be numbers with commas between, got '<b>'"),
         ("step_size=1e-6", "step_size must take 666,666 steps at most here, got 1,750,000,000 to slow time 0.035"),
         ("slow_time=1e400", "slow_time must be from 0.001 to 10 here, got inf"),

@@ -86,6 +86,8 @@ def asked(query: str) -> Comparison:
     } | settings
     comparison = preset("two-timescale", "paper", **changes)
     assert isinstance(comparison, Comparison)
+    if len(set(comparison.values)) == 1:
+        raise ValueError(f"values must not be all the same, got {comparison.values[0]:g}: there is no jump to find")
     if len(comparison.jumps) > MOST_JUMPS:
         raise ValueError(f"jumps must be {MOST_JUMPS} at most here, got {len(comparison.jumps)}: leave some out")
     if (np.diff([0.0, *comparison.jumps, 1.0]) < APART).any():
