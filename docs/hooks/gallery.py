@@ -1,0 +1,195 @@
+"""The gallery, from the results of experiments.
+
+    python docs/hooks/gallery.py            # runs every experiment into out/gallery first
+    python docs/hooks/gallery.py FOLDER     # of results that are there: NAME/summary.json and pictures of each
+
+It writes `docs/gallery`, which is kept in the repository, and nothing there is edited by hand.
+"""
+
+import collections
+import json
+import pathlib
+import sys
+import time
+
+import jax
+from PIL import Image, ImageSequence
+
+import tts_jax
+from tts_jax.experiments import PRESETS, figures_of_the_paper, preset
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import report  # noqa: E402
+
+LONG = ("is-it-a-diffusion", "orders", "learning-order", "online-plateau", "speeds-atlas")
+"""Their paper profile takes more than two minutes: they are shown in the quick one."""
+NAMES = tuple(dict.fromkeys(each.name for each in PRESETS))
+OF_THE_PAPER = frozenset(each.name for each in figures_of_the_paper("paper"))
+WIDTH, COLOURS, FRAMES = 480, 128, 60
+VERDICTS = ("holds", "fails", "undecided", "not judged")
+BY_A_COMMAND = "This page is written by `make gallery`, and by nobody's hand."
+
+
+def run(folder: pathlib.Path) -> None:
+    jax.config.update("jax_enable_x64", True)
+    tts_jax.cache()
+    for name in NAMES:
+        outcome = preset(name, "quick" if name in LONG else "paper").run(folder / name)
+        print(f"{name}: {outcome.seconds:.1f} s", flush=True)
+
+
+def write(folder: pathlib.Path, gallery: pathlib.Path) -> None:
+    """Pages and pictures of what is in the folder."""
+    paths = [path for name in NAMES if (path := folder / name / "summary.json").exists()]
+    results = [json.loads(path.read_text()) for path in paths]
+    gallery.mkdir(exist_ok=True)
+    for old in gallery.iterdir():
+        old.unlink()
+    for result in results:
+        for name in _figures(result):
+            _picture(folder / result["configuration"]["name"] / name, gallery / _file(result, name))
+        _thumbnail(gallery / _file(result, _figures(result)[0]))
+    origin = _origin(results[0]["provenance"], max(path.stat().st_mtime for path in paths))
+    pages = {
+        "index": _cards(results, origin),
+        "paper": _page("The figures of the paper", [each for each in results if _of_the_paper(each)], origin),
+        "others": _page("Beyond the paper", [each for each in results if not _of_the_paper(each)], origin),
+    }
+    for name, text in pages.items():
+        (gallery / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def _cards(results: list[dict], origin: str) -> str:
+    """One picture of each experiment, and one sentence."""
+    cards = []
+    for result in results:
+        name, description = (result["configuration"][key] for key in ("name", "description"))
+        page = "paper" if _of_the_paper(result) else "others"
+        picture = _small(_file(result, _figures(result)[0]))
+        cards.append(
+            f"[![{name}]({picture}){{ loading=lazy }}]({page}.md#{name})\n"
+            f"**[{name}]({page}.md#{name})**: {description}. {_tally(result)}"
+        )
+    animations = [
+        f"![{result['configuration']['description']}]({_file(result, name)}){{ loading=lazy }}"
+        for result in results
+        for name in _figures(result)
+        if name.endswith(".gif")
+    ]
+    return "\n\n".join(
+        [
+            "# Gallery",
+            "Every experiment of `tts-jax list`, and what became of its claims. A picture leads to all pictures of its "
+            f"experiment, and to what was measured. {origin}",
+            "Neurons find the jumps where their positions move slowly, and miss them where both layers learn at one speed:",
+            *animations,
+            '<div class="gallery" markdown>',
+            *cards,
+            "</div>\n",
+        ]
+    )
+
+
+def _page(title: str, results: list[dict], origin: str) -> str:
+    """All pictures and all claims of each experiment."""
+    tallies = collections.Counter(finding["verdict"] for result in results for finding in result["findings"])
+    took = sum(result["seconds"] for result in results)
+    parts = [
+        f"# {title}",
+        f"{len(results)} experiments, in {_duration(took)} with compiling and drawing. Of {tallies.total()} claims: "
+        f"{_counted(tallies)}. {origin}",
+        "A claim about repeats holds, or fails, where the 95 % interval of a median lies wholly on its side, or on the "
+        "other: where p < 0.05 in the exact two-sided sign test, which takes 6 repeats at least. Otherwise it is "
+        "undecided. Each p-value is that of one comparison. A run that failed counts for neither side. A claim about "
+        "one start is judged by its number.",
+    ]
+    for result in results:
+        name, profile, shows, description = (
+            result["configuration"][key] for key in ("name", "profile", "shows", "description")
+        )
+        parts += [
+            f"## {shows[0].upper()}{shows[1:]}: {name} {{ #{name} }}",
+            f"{description[0].upper()}{description[1:]}. `tts-jax run {name} --profile {profile}` took "
+            f"{_duration(result['seconds'])}.",
+            *(f"![{description}]({_file(result, each)}){{ loading=lazy }}" for each in _figures(result)),
+        ]
+        if result["findings"]:
+            rows = [[finding[key] for key in ("claim", "measured", "verdict")] for finding in result["findings"]]
+            rows = [[*row, verdict if verdict == "holds" else f"**{verdict}**"] for *row, verdict in rows]
+            parts.append(_table([("claim", "measured", "verdict"), ("---",) * 3, *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(rows) -> str:
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _origin(provenance: dict, seconds: float) -> str:
+    header = report.header()
+    versions = ", ".join(f"{name} {provenance['versions'][name]}" for name in ("jax", "diffrax", "equinox"))
+    day = time.strftime("%d %B %Y", time.gmtime(seconds)).lstrip("0")
+    commit = (provenance["commit"] or "unknown")[:10]
+    return (
+        f"Measured on {day} on {header['cores']} cores of {header['cpu']}, in {provenance['dtype']}, {versions}, "
+        f"commit `{commit}`. {BY_A_COMMAND}"
+    )
+
+
+def _tally(result: dict) -> str:
+    counts = collections.Counter(finding["verdict"] for finding in result["findings"])
+    return f"Claims: {_counted(counts)}." if counts else "No claim."
+
+
+def _counted(counts: collections.Counter) -> str:
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _of_the_paper(result: dict) -> bool:
+    return result["configuration"]["name"] in OF_THE_PAPER
+
+
+def _figures(result: dict) -> list[str]:
+    return [name for name in result["files"] if name.endswith((".png", ".gif"))]
+
+
+def _file(result: dict, name: str) -> str:
+    return f"{result['configuration']['name']}-{name}"
+
+
+def _small(name: str) -> str:
+    return name.replace(".png", "-small.png")
+
+
+def _thumbnail(path: pathlib.Path) -> None:
+    image = Image.open(path).convert("RGB")
+    image.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
+    _save(image, path.with_name(_small(path.name)))
+
+
+def _picture(source: pathlib.Path, path: pathlib.Path) -> None:
+    """A picture of few colours, or an animation of few frames."""
+    image = Image.open(source)
+    if source.suffix == ".png":
+        _save(image.convert("RGB"), path)
+        return
+    frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
+    kept = [frames[round(k * (len(frames) - 1) / (FRAMES - 1))] for k in range(FRAMES)] if len(frames) > FRAMES else frames
+    palette = kept[-1].quantize(COLOURS // 2)
+    kept = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in kept]
+    kept[0].save(path, save_all=True, append_images=kept[1:], duration=100, loop=0, optimize=True)
+
+
+def _save(image: Image.Image, path: pathlib.Path) -> None:
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    given = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "out" / "gallery"
+    if len(sys.argv) == 1:
+        run(given)
+    write(given, ROOT / "docs" / "gallery")
