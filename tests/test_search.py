@@ -24,7 +24,8 @@ ANSWERS = {
     "how do I cite": "index.html#cite",
 }
 """A question, and the section that answers it."""
-PROBE = """<!doctype html><base href="%s"><body><script src="iframe-worker.js"></script><script src="search/search_index.js"></script>
+PROBE = """<!doctype html><base href="%s"><body>
+<script src="iframe-worker.js"></script><script src="search/search_index.js"></script>
 <script>
   const worker = new Worker(new URL(%s, document.baseURI)), questions = %s, found = []
   worker.addEventListener("message", ({ data }) => {

@@ -8,6 +8,7 @@ It writes `docs/gallery`, which is kept in the repository, and nothing there is 
 
 import collections
 import json
+import math
 import pathlib
 import sys
 import time
@@ -16,7 +17,8 @@ import jax
 from PIL import Image, ImageSequence
 
 import tts_jax
-from tts_jax.experiments import PRESETS, figures_of_the_paper, preset
+from tts_jax.experiments import PRESETS, Verdict, figures_of_the_paper, preset
+from tts_jax.experiments.claims import RULE
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -24,10 +26,9 @@ import report  # noqa: E402
 
 LONG = ("is-it-a-diffusion", "orders", "learning-order", "online-plateau", "speeds-atlas")
 """Their paper profile takes more than two minutes: they are shown in the quick one."""
-NAMES = tuple(dict.fromkeys(each.name for each in PRESETS))
-OF_THE_PAPER = frozenset(each.name for each in figures_of_the_paper("paper"))
+OF_THE_PAPER = tuple(each.name for each in figures_of_the_paper("paper"))
+NAMES = tuple(dict.fromkeys([*OF_THE_PAPER, *(each.name for each in PRESETS)]))
 WIDTH, COLOURS, FRAMES = 480, 128, 60
-VERDICTS = ("holds", "fails", "undecided", "not judged")
 BY_A_COMMAND = "This page is written by `make gallery`, and by nobody's hand."
 
 
@@ -82,7 +83,7 @@ def _cards(results: list[dict], origin: str) -> str:
             "# Gallery",
             "Every experiment of `tts-jax list`, and what became of its claims. A picture leads to all pictures of its "
             f"experiment, and to what was measured. {origin}",
-            "Neurons find the jumps where their positions move slowly, and miss them where both layers learn at one speed:",
+            "Neurons find the jumps where positions are slow, and miss them where both layers learn at one speed:",
             *animations,
             '<div class="gallery" markdown>',
             *cards,
@@ -99,10 +100,7 @@ def _page(title: str, results: list[dict], origin: str) -> str:
         f"# {title}",
         f"{len(results)} experiments, in {_duration(took)} with compiling and drawing. Of {tallies.total()} claims: "
         f"{_counted(tallies)}. {origin}",
-        "A claim about repeats holds, or fails, where the 95 % interval of a median lies wholly on its side, or on the "
-        "other: where p < 0.05 in the exact two-sided sign test, which takes 6 repeats at least. Otherwise it is "
-        "undecided. Each p-value is that of one comparison. A run that failed counts for neither side. A claim about "
-        "one start is judged by its number.",
+        RULE,
     ]
     for result in results:
         name, profile, shows, description = (
@@ -142,7 +140,7 @@ def _tally(result: dict) -> str:
 
 
 def _counted(counts: collections.Counter) -> str:
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
 
 
 def _duration(seconds: float) -> str:
@@ -166,22 +164,22 @@ def _small(name: str) -> str:
 
 
 def _thumbnail(path: pathlib.Path) -> None:
-    image = Image.open(path).convert("RGB")
-    image.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
-    _save(image, path.with_name(_small(path.name)))
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
+    _save(small, path.with_name(_small(path.name)))
 
 
 def _picture(source: pathlib.Path, path: pathlib.Path) -> None:
     """A picture of few colours, or an animation of few frames."""
-    image = Image.open(source)
-    if source.suffix == ".png":
-        _save(image.convert("RGB"), path)
-        return
-    frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
-    kept = [frames[round(k * (len(frames) - 1) / (FRAMES - 1))] for k in range(FRAMES)] if len(frames) > FRAMES else frames
+    with Image.open(source) as image:
+        if source.suffix == ".png":
+            return _save(image.convert("RGB"), path)
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
+    kept = [*frames[:: math.ceil(len(frames) / FRAMES)], frames[-1]]
     palette = kept[-1].quantize(COLOURS // 2)
-    kept = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in kept]
-    kept[0].save(path, save_all=True, append_images=kept[1:], duration=100, loop=0, optimize=True)
+    first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in kept)
+    first.save(path, save_all=True, append_images=others, duration=100, loop=0, optimize=True)
 
 
 def _save(image: Image.Image, path: pathlib.Path) -> None:
