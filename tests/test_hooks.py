@@ -52,11 +52,11 @@ def test_the_gallery_has_pages_and_pictures(written):
     pages = {path.stem: path.read_text() for path in written.glob("*.md")}
     linked = {name for page in pages.values() for name in re.findall(r"\]\(([^)#]+)", page)}
     assert linked == {path.name for path in written.iterdir()} - {"index.md"}
-    assert "Claims: 1 holds, 1 undecided." in pages["index"]
+    assert "Claims: holds 1, undecided 1." in pages["index"]
     assert "commit `0123456789`" in pages["index"]
     assert r"| a \| b < c | 0.1 | holds |" in pages["paper"]
     assert "| second | 0.1 | **undecided** |" in pages["paper"]
-    assert "Of 1 claims: 1 fails." in pages["others"]
+    assert "Of 1 claims: fails 1." in pages["others"]
 
 
 def test_pictures_are_small(written):

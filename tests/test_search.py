@@ -30,11 +30,10 @@ PROBE = """<!doctype html><base href="%s"><body>
   const worker = new Worker(new URL(%s, document.baseURI)), questions = %s, found = []
   worker.addEventListener("message", ({ data }) => {
     if (data.type === 3) found.push(data.data.items.map(page => page.map(section => section.location)))
-    if (found.length < questions.length)
-      worker.postMessage({ type: 2, data: questions[found.length].split(" ").map(word => word + "*").join(" ") })
+    if (found.length < questions.length) worker.postMessage({ type: 2, data: questions[found.length] })
     else document.body.append("found: " + JSON.stringify(found) + ";")
   })
-  worker.postMessage({ type: 0, data: __index })
+  worker.postMessage({ type: 0, data: { ...__index, options: {} } })
 </script></body>"""
 """Asks the worker of the site, as its page does."""
 

@@ -84,7 +84,7 @@ def _table(title: str, rows: list[dict]) -> str:
 
 def _name(name: str, value: Any) -> str:
     """In words. Of a record within a row the first entry is shown, of a list the median."""
-    words = name.replace("_", " ") if name != "tts_jax" else name
+    words = name.replace("_", " ").replace("tts jax", "tts_jax")
     if isinstance(value, dict):
         return f"{words} ({next(iter(value)).replace('_', ' ')})"
     return f"{words} (median)" if isinstance(value, list) else words
@@ -99,4 +99,4 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if 1e3 <= value < 1e9 else f"{value:.3g}"

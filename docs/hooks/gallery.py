@@ -29,7 +29,6 @@ LONG = ("is-it-a-diffusion", "orders", "learning-order", "online-plateau", "spee
 OF_THE_PAPER = tuple(each.name for each in figures_of_the_paper("paper"))
 NAMES = tuple(dict.fromkeys([*OF_THE_PAPER, *(each.name for each in PRESETS)]))
 WIDTH, COLOURS, FRAMES = 480, 128, 60
-BY_A_COMMAND = "This page is written by `make gallery`, and by nobody's hand."
 
 
 def run(folder: pathlib.Path) -> None:
@@ -69,11 +68,10 @@ def _cards(results: list[dict], origin: str) -> str:
         page = "paper" if _of_the_paper(result) else "others"
         picture = _small(_file(result, _figures(result)[0]))
         cards.append(
-            f"[![{name}]({picture}){{ loading=lazy }}]({page}.md#{name})\n"
-            f"**[{name}]({page}.md#{name})**: {description}. {_tally(result)}"
+            f"[![{name}]({picture})]({page}.md#{name})\n**[{name}]({page}.md#{name})**: {description}. {_tally(result)}"
         )
     animations = [
-        f"![{result['configuration']['description']}]({_file(result, name)}){{ loading=lazy }}"
+        f"![{result['configuration']['description']}]({_file(result, name)})"
         for result in results
         for name in _figures(result)
         if name.endswith(".gif")
@@ -107,10 +105,10 @@ def _page(title: str, results: list[dict], origin: str) -> str:
             result["configuration"][key] for key in ("name", "profile", "shows", "description")
         )
         parts += [
-            f"## {shows[0].upper()}{shows[1:]}: {name} {{ #{name} }}",
-            f"{description[0].upper()}{description[1:]}. `tts-jax run {name} --profile {profile}` took "
+            f"## {name}",
+            f"**{_capital(shows)}.** {_capital(description)}. `tts-jax run {name} --profile {profile}` took "
             f"{_duration(result['seconds'])}.",
-            *(f"![{description}]({_file(result, each)}){{ loading=lazy }}" for each in _figures(result)),
+            *(f"![{description}: {each}]({_file(result, each)})" for each in _figures(result)),
         ]
         if result["findings"]:
             rows = [[finding[key] for key in ("claim", "measured", "verdict")] for finding in result["findings"]]
@@ -130,7 +128,7 @@ def _origin(provenance: dict, seconds: float) -> str:
     commit = (provenance["commit"] or "unknown")[:10]
     return (
         f"Measured on {day} on {header['cores']} cores of {header['cpu']}, in {provenance['dtype']}, {versions}, "
-        f"commit `{commit}`. {BY_A_COMMAND}"
+        f"commit `{commit}`. Written by `make gallery`, never by hand."
     )
 
 
@@ -140,7 +138,11 @@ def _tally(result: dict) -> str:
 
 
 def _counted(counts: collections.Counter) -> str:
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+    return ", ".join(f"{verdict} {counts[verdict]}" for verdict in Verdict if counts[verdict])
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _duration(seconds: float) -> str:
