@@ -15,7 +15,7 @@ ANSWERS = {
     "what does status 3 mean": "how-to/troubleshooting.html#statuses",
     "how do I hold a layer": "how-to/several-speeds.html#hold-a-layer",
     "why is float32 inaccurate": "how-to/precision.html#why-a-run-in-32-bit-is-inaccurate",
-    "how many cores does a sweep use": "how-to/sweeps.html#how-many-cores",
+    "how many cores does a sweep use": "how-to/sweeps.html#how-many-cores-a-sweep-uses",
     "get a model out of a sweep": "how-to/sweeps.html#a-model-out-of-a-sweep",
     "what does the risk include": "concepts/clocks.html#what-the-risk-includes",
     "units of step_size": "concepts/clocks.html#units-of-the-step-size",
