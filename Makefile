@@ -22,6 +22,7 @@ reproduce: setup
 
 # Every experiment, and the pages of docs/gallery that show what it found: about ten minutes.
 gallery: setup
+	rm -rf out/gallery
 	$(BIN)/python docs/hooks/gallery.py
 
 # The variable silences an advertisement of the theme.
