@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo reproduce docs test lint types package browser
+.PHONY: setup demo reproduce gallery docs test lint types package browser
 
 setup: $(READY)
 
@@ -19,6 +19,11 @@ demo: setup
 
 reproduce: setup
 	$(BIN)/tts-jax reproduce --profile paper --out out/reproduce
+
+# Every experiment, and the pages of docs/gallery that show what it found: about ten minutes.
+gallery: setup
+	rm -rf out/gallery
+	$(BIN)/python docs/hooks/gallery.py
 
 # The variable silences an advertisement of the theme.
 docs: setup

@@ -3,7 +3,6 @@
 import pathlib
 import re
 
-import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 
@@ -29,26 +28,21 @@ def test_example(monkeypatch):
     assert limit.risk[-1] < 1e-12 < flow.risk[-1] < sgd.risk[-1] < 0.05
 
 
-def test_a_table_and_a_perceptron(monkeypatch, tmp_path):
-    example = next(
-        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "read_csv" in block
-    )
-    csv = README.parent / "examples" / "measurements.csv"
-    names = {"tts": tts, "jax": jax, "jnp": jnp}
-    monkeypatch.chdir(tmp_path)
-    exec(example.replace("examples/measurements.csv", str(csv)), names)
-    slower = [float(run.risk[-1]) for run in names["runs"].values()]
-    assert slower == sorted(slower, reverse=True)  # in slow time, a smaller ratio is further
-    assert (tmp_path / "risks.png").exists()
-
-
-def test_a_sweep_of_networks():
-    example = next(
-        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "sweeps.model" in block
-    )
-    names = {"tts": tts, "jax": jax, "problem": tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))}
-    exec(example, names)
-    network, test = names["network"], names["test"]
-    found = names["runs"]["test loss"].sel(seed=3, width=32, batch_size=10)
-    assert abs(float(found[-1]) - float(test.risk(network))) < 1e-12
-    assert found[-1] < found[0]
+def test_the_figures_of_the_paper_are_those_of_the_gallery():
+    """Their verdicts are counted as there, and each number of a row is measured there."""
+    page = (README.parent / "docs" / "gallery" / "paper.md").read_text()
+    sections = {text.split("\n")[0]: text for text in page.split("\n## ")[1:]}
+    shown = []
+    for row in re.findall(r"^\| (.*paper\.md#.*) \|$", README.read_text(), re.MULTILINE):
+        figures, claims, number, _ = row.split(" | ")
+        names = re.findall(r"paper\.md#([\w-]+)", figures)
+        found = "".join(map(sections.get, names))
+        counted = {
+            verdict: len(re.findall(rf"\| \**{verdict}s?\** \|$", found, re.MULTILINE))
+            for verdict in ("hold", "fail", "undecided")
+        }
+        said = {verdict: int(count) for count, verdict in re.findall(r"(\d) (hold|fail|undecided)", claims)}
+        assert said == {verdict: count for verdict, count in counted.items() if count}
+        assert [each for each in re.findall(r"0\.\d{3,}", number) if each not in found] == []
+        shown += names
+    assert shown == list(sections)

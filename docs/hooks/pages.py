@@ -7,11 +7,14 @@ import logging
 import pathlib
 import re
 
+from benchmark_tables import shown
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 LOG = logging.getLogger("mkdocs.hooks.pages")
+PICTURE = re.compile(r"^!\[.*\]\(results/(\w+)\.png\)$", re.MULTILINE)
 FORMULA = re.compile(
     r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>',
     re.DOTALL,
@@ -22,9 +25,17 @@ def on_files(files, config):
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         for name, content in _of_notebook(path).items():
             files.append(File.generated(config, f"tutorials/{name}", content=content))
-    for path in (ROOT / "benchmarks" / "README.md", *sorted((ROOT / "benchmarks" / "results").glob("*.png"))):
+    for path in (ROOT / "benchmarks" / "README.md", *sorted(RESULTS.iterdir())):
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     return files
+
+
+def on_page_markdown(markdown, page, **_):
+    def with_numbers(picture):
+        path = RESULTS / f"{picture[1]}.json"
+        return f"{picture[0]}\n\n{shown(path)}" if path.exists() else picture[0]
+
+    return PICTURE.sub(with_numbers, markdown) if page.file.src_uri == "benchmarks/README.md" else markdown
 
 
 def on_page_content(content, page, **_):
