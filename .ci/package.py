@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def sources(*folders: str) -> set[str]:
-    """Files that are not ignored."""
+    """Files that Git does not ignore."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     return {name for name in names if (ROOT / name).exists()}

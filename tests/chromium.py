@@ -1,4 +1,4 @@
-"""A page in a headless Chromium, which tests read and click by its DevTools protocol, over a pair of pipes."""
+"""Chromium without a window: what a page shows, or a page that tests read and click by the DevTools protocol."""
 
 import base64
 import contextlib
@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--no-first-run", "--remote-debugging-pipe"),
+    *("--disable-sync", "--no-first-run"),
 )
 START = """
 import os, sys
@@ -25,8 +27,24 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def found():
-    """Its path, or None."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
+    """Its path; where there is none the test skips."""
+    browser = next(filter(None, map(shutil.which, NAMES)), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine: `make browser` installs it")
+    return browser
+
+
+def shown(file, profile):
+    """A page on disk as it stands when its scripts have run."""
+    command = [
+        found(),
+        *FLAGS,
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+        f"--user-data-dir={profile}",
+        file.as_uri(),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 class Page:
@@ -81,13 +99,14 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(browser, address, folder):
+def opened(address, profile):
     """A `Page` of 1280 by 900 pixels, in a profile of its own, of a reader who prefers things not to move."""
     ends = os.pipe() + os.pipe()
     commands, write, read, answers = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 100) for end in ends)
     for end in ends:
         os.close(end)
-    arguments = (browser, *FLAGS, "--window-size=1280,900", f"--user-data-dir={folder}", "about:blank")
+    flags = (*FLAGS, "--remote-debugging-pipe", "--window-size=1280,900", f"--user-data-dir={profile}")
+    arguments = (found(), *flags, "about:blank")
     command = (sys.executable, "-c", START, str(commands), str(answers), *arguments)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with (

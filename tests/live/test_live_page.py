@@ -270,11 +270,7 @@ def test_colours_are_those_of_the_plots():
 
 @pytest.fixture(scope="module")
 def page(server, tmp_path_factory):
-    if (browser := chromium.found()) is None:
-        pytest.skip("no Chromium on this machine: `make browser` installs it")
-    with chromium.opened(
-        browser, f"{server.address}#{SMALL.format(seed=2)}", tmp_path_factory.mktemp("profile")
-    ) as page:
+    with chromium.opened(f"{server.address}#{SMALL.format(seed=2)}", tmp_path_factory.mktemp("profile")) as page:
         yield page
 
 
