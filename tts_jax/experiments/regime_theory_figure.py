@@ -84,10 +84,7 @@ def _draw_hits(axes: Axes, explained: Explained) -> None:
         measured = said.measured.isel(hit_epsilon=k).transpose("seed", "jump").values
         known = np.isfinite(predicted) & np.isfinite(measured) & (measured > 0)
         label = f"ε = {number(atlas.hit_epsilons[k])}".replace("e-0", "e-")
-        axes.plot(
-            *(predicted[known], measured[known], "o"),
-            **dict(color=tuple(colours[k]), markersize=2.5, markeredgewidth=0, alpha=0.8, label=label),
-        )
+        axes.scatter(predicted[known], measured[known], 6, color=[colours[k]], linewidths=0, alpha=0.8, label=label)
     finite = predicted[np.isfinite(predicted)]
     if finite.size:
         ends = [finite.min(), finite.max()]
