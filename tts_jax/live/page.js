@@ -89,7 +89,8 @@ function take(message) {
   } else if (message.kind === "run") {
     const arrays = ["risk", "positions", "functions"].map((name) => [name, unpacked(message[name])]);
     picture.runs.set(message.run, { ...message, ...Object.fromEntries(arrays) });
-    const cost = `${message.steps.toLocaleString("en")} ${message.run === "limit" ? "events" : "steps"}`;
+    const unit = message.run === "limit" ? "event" : "step";
+    const cost = `${message.steps.toLocaleString("en")} ${unit}${message.steps === 1 ? "" : "s"}`;
     row(message.run).querySelector(".words").textContent =
       `${message.words}; ${cost}, ${shown(message.seconds, 2)} s`;
     renew();
