@@ -11,9 +11,9 @@ import sys
 import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
+QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--no-first-run", "--remote-debugging-pipe"),
+    *("--disable-sync", "--no-first-run"),
 )
 START = """
 import os, sys
@@ -87,8 +87,8 @@ def opened(browser, address, folder):
     commands, write, read, answers = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 100) for end in ends)
     for end in ends:
         os.close(end)
-    arguments = (browser, *FLAGS, "--window-size=1280,900", f"--user-data-dir={folder}", "about:blank")
-    command = (sys.executable, "-c", START, str(commands), str(answers), *arguments)
+    flags = (*QUIET, "--remote-debugging-pipe", "--window-size=1280,900", f"--user-data-dir={folder}")
+    command = (sys.executable, "-c", START, str(commands), str(answers), browser, *flags, "about:blank")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with (
         os.fdopen(read, "rb", 0) as reader,

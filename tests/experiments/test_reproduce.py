@@ -3,27 +3,16 @@
 import dataclasses
 import json
 import re
-import shutil
 import subprocess
 
+import chromium
 import pytest
 from matplotlib.figure import Figure
 
 from tts_jax import experiments
 from tts_jax.experiments import Evidence, Finding, Table, Verdict
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--virtual-time-budget=10000",
-    "--dump-dom",
-)
+LOOK = "--virtual-time-budget=10000", "--dump-dom"
 
 
 class Square(experiments.AbstractExperiment):
@@ -118,8 +107,7 @@ def test_a_table_has_full_rows():
 
 
 def test_a_browser_shows_every_image(reproduction, tmp_path):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    if (browser := chromium.found()) is None:
         pytest.skip("no Chromium on this machine: `make browser` installs it")
     check = (
         "<script>addEventListener('load', () => document.body.append('seen: ' + "
@@ -127,7 +115,7 @@ def test_a_browser_shows_every_image(reproduction, tmp_path):
     )
     watched = reproduction.folder / "watched.html"
     watched.write_text(reproduction.page.read_text().replace("</body>", check))
-    command = [browser, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", watched.as_uri()]
+    command = [browser, *chromium.QUIET, *LOOK, f"--user-data-dir={tmp_path / 'profile'}", watched.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     (widths,) = re.findall(r"seen: ([\d ]*);", shown)
     assert list(map(int, widths.split())) == [1100, 20, 30, 40]
