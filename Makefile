@@ -30,13 +30,13 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'open out/docs/index.html'
 
-# A test opens the page of `reproduce` in Chromium, and skips where there is none.
+# Tests open the page of `reproduce` and that of `serve` in Chromium, and skip where there is none.
 browser:
 	@for browser in chromium chromium-browser google-chrome google-chrome-stable; do \
 	  command -v $$browser && exit 0; \
 	done; \
 	{ test "$$(id -u)" = 0 && apt-get update --quiet && apt-get install --yes --quiet chromium; } || \
-	  echo 'no Chromium, and it cannot be installed here: the test that needs it skips'
+	  echo 'no Chromium, and it cannot be installed here: the tests that need it skip'
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1

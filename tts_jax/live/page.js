@@ -1,7 +1,8 @@
 // The setting lives in the fragment of the address; the server computes it, and the stage shows what has come.
 
-import { RUNS, Stage, shown } from "./draw.js";
+import { RUNS, Stage } from "./draw.js";
 import { dragTarget } from "./drag.js";
+import { shown } from "./panel.js";
 import { fields, read, write } from "./setting.js";
 
 const SECONDS = 8; // Of the animation from the start to the end.
@@ -60,12 +61,16 @@ async function ask() {
       if (mine === request) refuse(error);
       return;
     }
+    let last = null;
     for await (const message of messages(answer.body)) {
       if (mine !== request) return;
-      take(message);
+      take((last = message));
     }
-  } catch {
-    if (mine === request) refuse("The server does not answer any more: start it again by tts-jax serve.");
+    if (!["done", "error"].includes(last?.kind)) throw new Error("the answer has no end");
+  } catch (error) {
+    if (mine !== request) return;
+    console.error(error);
+    refuse("The server does not answer any more: start it again by tts-jax serve.");
   }
 }
 
@@ -89,7 +94,8 @@ function take(message) {
   } else if (message.kind === "run") {
     const arrays = ["risk", "positions", "functions"].map((name) => [name, unpacked(message[name])]);
     picture.runs.set(message.run, { ...message, ...Object.fromEntries(arrays) });
-    const cost = `${message.steps.toLocaleString("en")} ${message.run === "limit" ? "events" : "steps"}`;
+    const unit = message.run === "limit" ? "event" : "step";
+    const cost = `${message.steps.toLocaleString("en")} ${unit}${message.steps === 1 ? "" : "s"}`;
     row(message.run).querySelector(".words").textContent =
       `${message.words}; ${cost}, ${shown(message.seconds, 2)} s`;
     renew();

@@ -220,10 +220,13 @@ def _end_in_words(run: Trajectory, level: float) -> str:
 
 
 def _start_in_words(counts: tuple[int, ...]) -> str:
-    held = f"The start has {', '.join(map(str, counts))} neurons in the pieces of the target. "
-    if all(count >= 2 for count in counts[1:-1]):
-        return held + "Every inner piece has two or more: the limit will come to a global minimum."
-    return held + "An inner piece has fewer than two: nothing is promised."
+    held = f"The start has {', '.join(map(str, counts))} neurons in the pieces of the target"
+    inner = counts[1:-1]
+    if not inner:
+        return f"{held}. With a single jump the limit will come to a global minimum."
+    if min(inner) < 2:
+        return f"{held}. An inner piece has fewer than two: nothing is promised."
+    return f"{held}. Every inner piece has two or more: the limit will come to a global minimum."
 
 
 def _step_in_words(comparison: Comparison, with_sgd: bool) -> str:

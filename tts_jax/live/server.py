@@ -16,7 +16,7 @@ from typing_extensions import override
 from .. import _checks as checks
 from .._workers import workers
 from ..experiments.comparison import Comparison
-from .runs import Tell, asked, compute, compute_one, width_of
+from .runs import WIDTHS, Tell, asked, compute, compute_one, width_of
 
 HOME = "127.0.0.1"
 GONE = ConnectionError, TimeoutError
@@ -27,7 +27,7 @@ FILES = {
     "/": "text/html",
     "/icon.svg": "image/svg+xml",
     "/page.css": "text/css",
-    **dict.fromkeys(("/page.js", "/setting.js", "/draw.js", "/drag.js"), "text/javascript"),
+    **dict.fromkeys(("/page.js", "/setting.js", "/draw.js", "/panel.js", "/drag.js"), "text/javascript"),
 }
 HEADERS = {
     "Cache-Control": "no-store",
@@ -76,10 +76,12 @@ class Server(http.server.ThreadingHTTPServer):
 
     def warm_up(self, *runs: tuple[str, str]) -> None:
         """One after the other; what a page asks for meanwhile comes between."""
-        if runs:
-            (name, query), *later = runs
-            done = self.pool.submit(compute_one, asked(query), name, lambda message: None)
-            done.add_done_callback(lambda _: self.warm_up(*later))
+        if not runs:
+            self.compiled.add(WIDTHS[0])
+            return
+        (name, query), *later = runs
+        done = self.pool.submit(compute_one, asked(query), name, lambda message: None)
+        done.add_done_callback(lambda _: self.warm_up(*later))
 
     def answer(self, comparison: Comparison, tell: Tell) -> None:
         """Waits for its turn."""
