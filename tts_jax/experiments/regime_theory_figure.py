@@ -87,10 +87,13 @@ def _draw_hits(axes: Axes, explained: Explained) -> None:
         shown.append(predicted[known])
         style = dict(color=tuple(colours[k]), markersize=2.5, markeredgewidth=0, alpha=0.8)
         axes.plot(predicted[known], measured[known], "o", label=_ratio(atlas.hit_epsilons[k]), **style)
-    if (times := np.concatenate(shown)).size:
-        ends = [times.min(), times.max()]
-        axes.plot(ends, ends, color="0.4", linewidth=0.8, zorder=1)
-    axes.set(xscale="log", yscale="log", xlabel="predicted slow time", ylabel="measured, of the flow")
+    axes.set(xlabel="predicted slow time", ylabel="measured, of the flow")
+    times = np.concatenate(shown)
+    if not times.size:  # nothing has no log scale
+        axes.text(0.5, 0.5, "no start with a closed form", transform=axes.transAxes, ha="center")
+        return
+    axes.plot([times.min(), times.max()], [times.min(), times.max()], color="0.4", linewidth=0.8, zorder=1)
+    axes.set(xscale="log", yscale="log")
     axes.legend(fontsize=6, loc="lower right")
 
 
