@@ -1,5 +1,7 @@
 """What theory says of the flows of a regime atlas, beside what they do, in four panels."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
@@ -85,7 +87,7 @@ def _draw_hits(axes: Axes, explained: Explained) -> None:
         measured = said.measured.isel(hit_epsilon=k).transpose("seed", "jump").values
         known = np.isfinite(predicted) & np.isfinite(measured) & (measured > 0)
         shown.append(predicted[known])
-        style = dict(color=tuple(colours[k]), markersize=2.5, markeredgewidth=0, alpha=0.8)
+        style: dict[str, Any] = {"color": tuple(colours[k]), "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.8}
         axes.plot(predicted[known], measured[known], "o", label=_ratio(atlas.hit_epsilons[k]), **style)
     axes.set(xlabel="predicted slow time", ylabel="measured, of the flow")
     times = np.concatenate(shown)
