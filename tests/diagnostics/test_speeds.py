@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from jax.flatten_util import ravel_pytree
 
 import tts_jax as tts
 from tts_jax.diagnostics import spectrum, stiffness
@@ -42,6 +43,20 @@ def test_groups_of_leaves():
     np.testing.assert_allclose(two_slow, rates(hessian, np.array([0.1, 0.1, 0.1, 0.1, 0.01])), rtol=1e-12)
     held = spectrum(LINEAR, DATA, 0.01, slow=lambda model: model.weight, frozen=bias)
     np.testing.assert_allclose(held, 0.01 * np.linalg.eigvalsh(hessian[:4, :4]), rtol=1e-12)
+
+
+def test_a_perceptron_against_its_hessian():
+    model = eqx.nn.MLP(4, 1, 3, 1, jnp.tanh, key=jax.random.key(2))
+    parameters, rebuild = ravel_pytree(eqx.filter(model, eqx.is_array))
+    static = eqx.filter(model, eqx.is_array, inverse=True)
+
+    def risk(parameters):
+        outputs = jax.vmap(eqx.combine(rebuild(parameters), static))(jnp.asarray(X))
+        return jnp.mean((outputs[:, 0] - Y) ** 2)
+
+    speeds = np.repeat([0.05, 1.0], [15, 4])
+    found = spectrum(model, DATA, 0.05, slow=lambda m: m.layers[0])
+    np.testing.assert_allclose(found, rates(np.asarray(jax.hessian(risk)(parameters)), speeds), atol=1e-12)
 
 
 def test_a_loss_that_is_no_square():

@@ -173,6 +173,27 @@ def test_law_with_held_positions():
     assert np.all(np.diag(covariance) > 100 * error**2)
 
 
+def test_an_ornstein_uhlenbeck_process():
+    """Of a bias alone the gradient is linear, and its covariance constant: both times have a known covariance."""
+    labels, h, batch_size, runs = np.array([-1.0, 0.5, 4.0]), 0.01, 2, 4000
+    level = tts.ShallowNetwork(np.zeros((1, 1)), [[2.0]], 0.0, tts.SmoothStep(0.1))
+    data, times = tts.Dataset(np.zeros((3, 1)), labels), np.array([0.2, 0.6])
+    sde = tts.SGDDiffusion(1.0, h, batch_size, substeps=16)
+
+    def biases(key):
+        return tts.simulate(sde, level, data, jnp.asarray(times), key=key).model.bias
+
+    found = np.asarray(jax.jit(jax.vmap(biases))(jax.random.split(KEY, runs)))
+    at_rest = h / batch_size * labels.var()
+    apart, together = np.abs(times[:, None] - times), times[:, None] + times
+    covariance = at_rest * (np.exp(-2 * apart) - np.exp(-2 * together))
+    variance = np.diag(covariance)
+    mean = labels.mean() * (1 - np.exp(-2 * times))
+    assert np.max(np.abs(found.mean(axis=0) - mean) / np.sqrt(variance / runs)) < 4
+    error = np.sqrt((np.outer(variance, variance) + covariance**2) / runs)
+    assert np.max(np.abs(np.cov(found.T) - covariance) / error) < 4
+
+
 def test_weak_order_one():
     """Means and covariances of SGD and of its diffusion differ by O(h): visibly at 0.01, by a tenth of it at 0.001."""
     rows = tts.Dataset(np.array([[-2.0], [0.5], [3.0]]), np.array([1.0, -2.0, 2.0]))

@@ -23,6 +23,8 @@ SMALL = {
     "sgd_seeds": 2,
     "sgd_slow_time": 0.01,
     "step_size": 1e-3,
+    "hit_epsilons": (1e-3,),
+    "hit_neurons": 5,
     "seed": 4,
 }
 
@@ -47,7 +49,7 @@ def test_a_run_of_the_atlas_is_the_run_that_simulate_gives(outcome):
 
 
 def test_shares_are_counts_of_low_risks(outcome):
-    atlas, (flows, sgds) = outcome.experiment, outcome.evidence.results
+    atlas, (flows, sgds, _) = outcome.experiment, outcome.evidence.results
     assert atlas.success == pytest.approx(10 * 4e-3 / 28 * 56)
     share = atlas.share(flows)
     assert share.dims == ("epsilon", "neurons")
@@ -81,8 +83,12 @@ def test_claims_are_tests_over_the_seeds(outcome):
 
 def test_everything_is_written(outcome):
     assert {path.name for path in outcome.folder.iterdir()} == set(outcome.files)
-    with Image.open(outcome.folder / "atlas.png") as picture:
-        assert picture.width == 1100
+    for name in ("atlas.png", "theory.png"):
+        with Image.open(outcome.folder / name) as picture:
+            assert picture.width == 1100
+    said = tts.load(outcome.folder / "theory.nc")
+    assert said.equals(outcome.evidence.results[2])
+    assert said.limit_risk.sizes == {"neurons": 2, "seed": 3}
 
 
 def test_an_interrupted_atlas_goes_on(outcome, tmp_path):
@@ -116,6 +122,7 @@ def test_another_atlas_in_the_same_folder_is_refused_in_one_line(monkeypatch, ou
         ({"sizes": (0,)}, "sizes must be an integer of at least 1"),
         ({"seeds": 0}, "seeds must be an integer of at least 1"),
         ({"slow_times": (1.0,)}, "needs two slow times"),
+        ({"hit_epsilons": (-1.0,)}, "hit_epsilons must be positive"),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes, message):

@@ -4,12 +4,14 @@ import jax
 import numpy as np
 import pytest
 import xarray
+from PIL import Image
 
 import tts_jax as tts
 from tts_jax import experiments
 from tts_jax.experiments import Verdict
 from tts_jax.experiments.regime_theory import GOOD, LIMIT, Explained, Tally, predict
 from tts_jax.experiments.regime_theory_figure import panels
+from tts_jax.plot.style import save
 
 JUMPS, VALUES = np.array([0.3, 0.5, 0.7]), np.array([1.0, 3.0, 0.0, 2.0])
 ATLAS = experiments.preset(
@@ -82,8 +84,8 @@ def test_hit_times_against_small_steps(said):
     order = [k for k in np.argsort(measured) if measured[k] > 0]
     assert len(order) > 1
     run = tts.simulate(flow, start(seed, 12), ATLAS.problem, measured[order])
-    for save, jump in zip(run.model.positions[..., 0], JUMPS[order], strict=True):
-        assert np.abs(save - jump).min() == pytest.approx(0.005, abs=1e-5)
+    for where, jump in zip(run.model.positions[..., 0], JUMPS[order], strict=True):
+        assert np.abs(where - jump).min() == pytest.approx(0.005, abs=1e-5)
 
 
 def explained(said, risk, counts, status=0):
@@ -172,6 +174,11 @@ def test_hit_times_that_come_nearer(said):
     assert verdicts(none, 1.0, 2)[3] is Verdict.UNDECIDED
 
 
-def test_the_picture_is_drawn(said):
-    assert len(panels(explained(said, 1e-3, 2)).axes) == 4
+def test_the_picture_is_drawn(said, tmp_path):
+    """Without a start that has a closed form too."""
+    none = said.assign(predicted=said.predicted * np.inf, measured=said.measured * np.nan)
+    for each in (said, none):
+        save(panels(explained(each, 1e-3, 2)), tmp_path / "theory.png")
+        with Image.open(tmp_path / "theory.png") as picture:
+            assert picture.width == 1100
     assert np.isnan(Tally(0, 0, 0, 0).agreement)

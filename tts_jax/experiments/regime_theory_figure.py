@@ -1,5 +1,7 @@
 """What theory says of the flows of a regime atlas, beside what they do, in four panels."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
@@ -20,22 +22,22 @@ def panels(explained: Explained) -> Figure:
     """Shares of success over the number of neurons and last errors at the smallest ratio; hit times at some; and of how
     many runs the forecasts are right, at each."""
     atlas = explained.atlas
-    smallest = number(atlas.epsilons[explained.smallest])
+    smallest = _ratio(atlas.epsilons[explained.smallest])
     with rc_context(STYLE):
         figure = new_figure(WIDTH, 5.0)
         (shares, ends), (hits, forecasts) = figure.subplots(2, 2)
         _draw_shares(shares, explained)
-        shares.set_title(f"(a) success at ε = {smallest}")
+        shares.set_title(f"(a) success at {smallest}")
         _draw_ends(ends, explained)
-        ends.set_title(f"(b) last errors at ε = {smallest}")
+        ends.set_title(f"(b) last errors at {smallest}")
         _draw_hits(hits, explained)
         hits.set_title(f"(c) hit times, {atlas.hit_neurons} neurons")
         _draw_forecasts(forecasts, explained)
         forecasts.set_title("(d) what theory says of each run")
         figure.supxlabel(
-            f"(a) With 95 % intervals (Clopper and Pearson) of {atlas.seeds} starts. (b) Every run a dot. "
-            "(c) Each jump of each start\nthat has a closed form; the window of a neuron holds the jump then. "
-            "(d) Share of all runs of which it is right.",
+            f"(a) With 95 % intervals (Clopper and Pearson) of {atlas.seeds} starts. (b) Every run a dot, orange "
+            "without\nsuccess. (c) Each jump of each start that has a closed form; hit where the window of a neuron "
+            "holds it.\n(d) Share of all runs, of all numbers of neurons, of which it is right.",
             fontsize=7,
         )
     return figure
@@ -73,24 +75,28 @@ def _draw_ends(axes: Axes, explained: Explained) -> None:
     axes.axhline(atlas.floor, color="0.4", linewidth=0.8, linestyle=":", label="floor")
     axes.set(yscale="log", xlabel="neurons", ylabel=r"error $\int_0^1 (f - f^*)^2\,dx$")
     axes.set_xticks(range(len(atlas.sizes)), [str(size) for size in atlas.sizes])
-    axes.legend(fontsize=6, loc="upper right")
+    axes.legend(fontsize=6, loc="center right", bbox_to_anchor=(1.0, 0.34))
 
 
 def _draw_hits(axes: Axes, explained: Explained) -> None:
     atlas, said = explained.atlas, explained.said
     colours = colormaps["viridis"](np.linspace(0.85, 0.1, len(atlas.hit_epsilons)))
     predicted = said.predicted.transpose("seed", "jump").values
+    shown = []
     for k in np.argsort(atlas.hit_epsilons)[::-1].tolist():
         measured = said.measured.isel(hit_epsilon=k).transpose("seed", "jump").values
         known = np.isfinite(predicted) & np.isfinite(measured) & (measured > 0)
-        label = f"ε = {number(atlas.hit_epsilons[k])}".replace("e-0", "e-")
-        axes.scatter(predicted[known], measured[known], 6, color=[colours[k]], linewidths=0, alpha=0.8, label=label)
-    finite = predicted[np.isfinite(predicted)]
-    if finite.size:
-        ends = [finite.min(), finite.max()]
-        axes.plot(ends, ends, color="0.4", linewidth=0.8, zorder=1)
-    axes.set(xscale="log", yscale="log", xlabel="predicted slow time", ylabel="measured, of the flow")
-    axes.legend(fontsize=6, loc="upper left")
+        shown.append(predicted[known])
+        style: dict[str, Any] = {"color": tuple(colours[k]), "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.8}
+        axes.plot(predicted[known], measured[known], "o", label=_ratio(atlas.hit_epsilons[k]), **style)
+    axes.set(xlabel="predicted slow time", ylabel="measured, of the flow")
+    times = np.concatenate(shown)
+    if not times.size:  # nothing has no log scale
+        axes.text(0.5, 0.5, "no start with a closed form", transform=axes.transAxes, ha="center")
+        return
+    axes.plot([times.min(), times.max()], [times.min(), times.max()], color="0.4", linewidth=0.8, zorder=1)
+    axes.set(xscale="log", yscale="log")
+    axes.legend(fontsize=6, loc="lower right")
 
 
 def _draw_forecasts(axes: Axes, explained: Explained) -> None:
@@ -103,3 +109,7 @@ def _draw_forecasts(axes: Axes, explained: Explained) -> None:
     axes.plot(epsilons[order], share, color="0.6", linestyle=":", linewidth=1.2, label="share that succeeds")
     axes.set(xscale="log", xlabel="ε", ylabel="share of runs", ylim=(-0.03, 1.03))
     axes.legend(fontsize=6, loc="lower left")
+
+
+def _ratio(epsilon: float) -> str:
+    return f"ε = {number(epsilon)}".replace("e-0", "e-")
