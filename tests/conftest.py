@@ -36,6 +36,7 @@ def pytest_configure(config):
 
 SLOWEST = (
     *("test_reduced", "test_interrupts", "test_side_by_side", "test_derivatives", "test_notebooks", "test_store"),
+    "test_docstrings",
     *(
         "test_going_on",
         "test_flow",

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import inspect
 import pathlib
@@ -51,13 +52,16 @@ def documented():
             yield name, value
 
 
+@functools.cache
 def nodes():
     """Of each class and function: where it is defined, and its syntax tree."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                yield module, node
+                found.append((module, node))
+    return found
 
 
 def callables():

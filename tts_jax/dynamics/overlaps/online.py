@@ -230,7 +230,7 @@ class Speeds(NamedTuple):
 
 
 def literature_speeds(lr: Real[ArrayLike, ""], lr2: Real[ArrayLike, ""] | None, inputs: Real[ArrayLike, ""]) -> Speeds:
-    r"""From the conventions of Saad and Solla (1995) and Goldt et al. (2019) to ours.
+    r"""From the rates `lr` and `lr2` of Saad and Solla (1995) and Goldt et al. (2019) to ours.
 
     Theirs, with N = `inputs`: a student $\sum_k v_k\,\mathrm{erf}(\langle w_k, x\rangle / \sqrt{2N})$, the loss
     $\frac12 (\cdot)^2$, a step of $\text{lr}/\sqrt N$ for w and of $\text{lr2}/N$ for v, time $\alpha = p/N$, and
