@@ -21,7 +21,7 @@ def fingerprint(configuration: Any) -> str:
     Functions count by name and by what they were made from: two Optax optimisers differ where their rates do.
     """
     versions = [f"{package} {importlib.metadata.version(package)}" for package in ("tts-jax", "jax")]
-    return _digest((versions, jax.default_backend(), configuration))
+    return digest((versions, jax.default_backend(), configuration))
 
 
 class MadeFrom(Generic[T]):
@@ -31,7 +31,7 @@ class MadeFrom(Generic[T]):
     def __init__(self, value: T):
         self.value = value
         try:
-            self._parts: object = _digest(value)
+            self._parts: object = digest(value)
         except jax.errors.TracerArrayConversionError:
             self._parts = object()
 
@@ -42,10 +42,11 @@ class MadeFrom(Generic[T]):
         return hash(self._parts)
 
 
-def _digest(item: Any) -> str:
-    digest = hashlib.sha256()
-    _add(digest, item, {})
-    return digest.hexdigest()
+def digest(item: Any) -> str:
+    """Of the item alone, whatever computes with it."""
+    found = hashlib.sha256()
+    _add(found, item, {})
+    return found.hexdigest()
 
 
 def _add(digest: Any, item: Any, seen: dict[int, tuple[int, Any]]) -> None:
@@ -82,20 +83,42 @@ def _parts_of(item: Any) -> list[Any]:
     if isinstance(item, types.MethodType):
         return [item.__func__, item.__self__]
     if isinstance(item, types.FunctionType):
-        cells = [cell.cell_contents for cell in item.__closure__ or ()]
-        name = f"{item.__module__}.{item.__qualname__}"
-        return [name, item.__code__, cells, item.__defaults__, item.__kwdefaults__, _globals_of(item)]
+        cells = [_content(cell) for cell in item.__closure__ or ()]
+        return [item.__qualname__, item.__code__, cells, item.__defaults__, item.__kwdefaults__, _globals_of(item)]
+    if isinstance(item, types.ModuleType):
+        return [item.__name__]
     if hasattr(item, "__qualname__"):  # a class, a built-in, or what JAX has wrapped
-        return [f"{item.__module__}.{item.__qualname__}", getattr(item, "__wrapped__", None)]
+        return [f"{getattr(item, '__module__', '')}.{item.__qualname__}", getattr(item, "__wrapped__", None)]
     return [part for pair in getattr(item, "__dict__", {}).items() for part in pair]
 
 
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # of a name that is not bound yet
+        return None
+
+
 def _globals_of(function: types.FunctionType) -> list[Any]:
-    """The numbers and the functions of its own module that a function names."""
-    named = [function.__globals__.get(name) for name in function.__code__.co_names]
+    """The data and the functions of its own module that a function names."""
+    named = [function.__globals__.get(name) for name in _names_in(function.__code__)]
     return [
         value
         for value in named
-        if isinstance(value, bool | int | float | complex | str | np.ndarray | np.generic | Array)
-        or (isinstance(value, types.FunctionType) and value.__globals__ is function.__globals__)
+        if _is_data(value) or (isinstance(value, types.FunctionType) and value.__globals__ is function.__globals__)
     ]
+
+
+def _names_in(code: types.CodeType) -> list[str]:
+    """Also in the functions that are written within it."""
+    inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    return [*code.co_names, *(name for each in inner for name in _names_in(each))]
+
+
+def _is_data(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_data, value))
+    if isinstance(value, dict):
+        return all(map(_is_data, value.values()))
+    is_module = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return is_module or isinstance(value, bool | int | float | complex | str | np.ndarray | np.generic | Array)

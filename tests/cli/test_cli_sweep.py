@@ -62,10 +62,15 @@ def test_pictures_of_a_network_of_yours(tmp_path):
     tts.sweep(
         sgd, data, [0.0, 0.5], seeds=2, store=store, progress=False, epsilon=[0.5, 1.0],
         init=lambda key: eqx.nn.Linear(1, "scalar", key=key),
+        measure={"slope": lambda model: model.weight[0, 0], "weights": lambda model: model.weight},
     )  # fmt: skip
-    assert "4 runs: 4 successful" in call("show", str(store))[1]
+    _, text, _ = call("show", str(store))
+    assert "4 runs: 4 successful" in text
+    assert "median slope" in text
+    assert "converged" not in text
+    assert f"{float(tts.load(store).slope.sel(epsilon=0.5)[:, -1].median()):.4g}" in text
     assert call("plot", str(store))[0] == 0
-    assert {file.name for file in (tmp_path / "run-figures").iterdir()} == {"risks.png", "statuses.png"}
+    assert {file.name for file in (tmp_path / "run-figures").iterdir()} == {"risks.png", "statuses.png", "slope.png"}
 
 
 def test_the_diffusion_has_a_name(tmp_path):

@@ -1,6 +1,7 @@
 """The subcommands of sweeps: `sweep`, `show` and `plot`."""
 
 import argparse
+import functools
 import json
 import pathlib
 import tomllib
@@ -215,19 +216,20 @@ def _show(options: argparse.Namespace) -> int:
         return refuse(error)
     screen = console()
     dims = [dim for dim in dataset.status.dims if dim != "seed"]
-    table = Table(*dims, "runs", "failed", "converged", "median error", "mean steps", "max / mean", box=box.SIMPLE)
+    shares, measured = ["converged"] if "converged" in dataset else [], _measured(dataset)
+    medians = "median error", *(f"median {name}" for name in measured)
+    table = Table(*dims, "runs", "failed", *shares, *medians, "mean steps", "max / mean", box=box.SIMPLE)
     for cell in _cells(dataset, dims):
         known = cell.status.values >= 0
         failed = int((cell.status.values > 0).sum())
-        final, steps = cell.risk.isel(slow_time=-1).values[cell.status.values == 0], cell.steps.values[known]
-        share = f"{cell.converged.values[known].mean():.3f}" if known.any() and "converged" in cell else "-"
-        numbers = (
-            (f"{np.nanmedian(final):.4g}", f"{steps.mean():,.0f}", f"{steps.max() / max(steps.mean(), 1e-9):.2f}")
-            if np.isfinite(final).any()
-            else ("-", "-", "-")
-        )
+        good, steps = cell.isel(slow_time=-1, seed=cell.status.values == 0), cell.steps.values[known]
+        share = [f"{cell[name].values[known].mean():.3f}" if known.any() else "-" for name in shares]
+        numbers = ["-"] * (len(medians) + 2)
+        if np.isfinite(good.risk).any():
+            numbers = [f"{np.nanmedian(good[name]):.4g}" for name in ("risk", *measured)]
+            numbers += [f"{steps.mean():,.0f}", f"{steps.max() / max(steps.mean(), 1e-9):.2f}"]
         labels = [str(cell[dim].item()) for dim in dims]
-        table.add_row(*labels, str(int(known.sum())), str(failed), share, *numbers)
+        table.add_row(*labels, str(int(known.sum())), str(failed), *share, *numbers)
     screen.print(table)
     screen.print(endings(dataset.status), soft_wrap=True)
     return 0
@@ -245,6 +247,8 @@ def _plot(options: argparse.Namespace) -> int:
         pictures: dict[str, Any] = {"risks.png": plot.sweep, "statuses.png": plot.statuses}
         if "converged" in dataset:
             pictures["convergence.png"] = plot.convergence
+        for name in _measured(dataset):
+            pictures[f"{name}.png"] = functools.partial(plot.sweep, y=name)
         for name, picture in pictures.items():
             save(picture(dataset), folder / name)
             console().print(str(folder / name), soft_wrap=True)
@@ -258,6 +262,12 @@ def _load(path: str) -> Any:
     if "status" not in dataset or "seed" not in dataset.dims:
         raise ValueError(f"{path} is not the store of a sweep")
     return dataset
+
+
+def _measured(dataset: Any) -> list[str]:
+    """What was measured as one number a save."""
+    names = json.loads(dataset.attrs["configuration"]).get("measure", {})
+    return [name for name in names if dataset[name].dims == dataset.risk.dims]
 
 
 def _cells(dataset: Any, dims: list[str]) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from .. import _checks as checks
-from ..sweeps.results import check_sweep
+from ..sweeps.results import SQUARED_ERROR, check_sweep
 from ..trajectory import Status
 from .style import OTHERS, STYLE, WIDTH, canvas, new_figure
 
@@ -74,7 +74,7 @@ def sweep(dataset: "xarray.Dataset", x: str = "slow_time", y: str = "risk", *, a
             if x != "slow_time" and dataset.sizes[x] <= MOST_LINES:
                 axes.set_xticks(dataset[x].values, [_label(value) for value in dataset[x].values])
                 axes.xaxis.minorticks_off()
-            _label_rows(axes, LABELS.get(y, y), ax)
+            _label_rows(axes, _label_of(dataset, y), ax)
         labelled = {
             text: line for axes, _ in panels for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
         }
@@ -151,7 +151,7 @@ def heat_map(dataset: "xarray.Dataset", y: str = "risk", *, ax: Any = None) -> F
     values = values.isel(slow_time=-1) if "slow_time" in values.dims else values
     over = ["seed", *dims[2:]]
     values = values.mean(over) if is_share else values.median(over)
-    label = LABELS.get(y, y) if is_share else f"median {LABELS.get(y, y)}"
+    label = _label_of(dataset, y) if is_share else f"median {_label_of(dataset, y)}"
     logarithmic = y == "risk" and bool((values > 0).any())
     low, high = (0.0, 1.0) if is_share else (float(values.min()), float(values.max()))
     scale = LogNorm(float(values.where(values > 0).min()), high) if logarithmic else Normalize(low, high)
@@ -263,6 +263,11 @@ def _label_rows(axes: Axes, label: str, ax: Any) -> None:
     place = axes.get_subplotspec()
     if ax is not None or place is None or place.is_first_col():
         axes.set_ylabel(label)
+
+
+def _label_of(dataset: "xarray.Dataset", y: str) -> str:
+    says = dataset[y].attrs.get("long_name", SQUARED_ERROR)
+    return says if y == "risk" and says != SQUARED_ERROR else LABELS.get(y, y)
 
 
 def _label(value: object) -> str:

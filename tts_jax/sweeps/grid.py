@@ -15,7 +15,7 @@ from ..activations import SmoothStep
 from ..dynamics import AbstractDynamics
 from ..networks import ShallowNetwork
 from ..problems import AbstractProblem, Regression
-from .axes import describe, label, named, seeds_of, values_of
+from .axes import Axis, code, describe, label, named, seeds_of, values_of
 from .keywords import Init, keywords_of, with_settings
 
 DEFAULTS: dict[str, Any] = {"neurons": 20, "eta": 4e-3}
@@ -108,8 +108,8 @@ class Grid:
         for name in axes:
             self._check_axis(name)
         self.init.check(settings)
-        self.axes = {name: settings[name] for name in axes if isinstance(settings[name], tuple)}
-        self.fixed = {name: value for name, value in settings.items() if not isinstance(value, tuple)}
+        self.axes = {name: settings[name] for name in axes if isinstance(settings[name], Axis)}
+        self.fixed = {name: value for name, value in settings.items() if not isinstance(value, Axis)}
         self.slow_times: Float[np.ndarray, " t"] = np.asarray(checks.slow_times(slow_times))
         self.seeds = seeds_of(seeds)
         self._firsts: dict[Any, PyTree] = {}
@@ -249,3 +249,9 @@ class Grid:
             "init": label(self.init.function),
             "dtype": self.slow_times.dtype.name,
         }
+
+    def code(self) -> dict[str, str]:
+        """Digests of the functions of the user's that results depend on, for JSON."""
+        own = {} if self.init.function is uniform_start else {"init": self.init.function}
+        settings = own | {"problem": self.problem} | self.dynamics | self.fixed | self.axes
+        return {name: found for name, value in settings.items() if (found := code(value)) is not None}

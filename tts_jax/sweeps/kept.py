@@ -6,13 +6,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from .. import _checks as checks
 from .._fingerprint import fingerprint
 from ..networks import ShallowNetwork, trainable
 from ..trajectory import Trajectory
-from .axes import describe
+from .axes import code, describe
 
 MODEL = "model"
 
@@ -54,7 +55,7 @@ class Kept:
         found |= {"steps": stats.steps, "rejected": stats.rejected}
         for name, function in self.measure.items():
             with checks.traceable(f"measure[{name!r}]", function):
-                found[name] = trajectory.map(function)
+                found[name] = trajectory.map(_as_array(function))
         return found | self.leaves_of(trajectory.model)
 
     def leaves_of(self, model: PyTree) -> dict[str, Any]:
@@ -69,6 +70,13 @@ class Kept:
     def describe(self) -> dict[str, Any]:
         return {name: describe(function) for name, function in self.measure.items()}
 
+    def code(self) -> dict[str, str | None]:
+        return {f"measure {name}": code(function) for name, function in self.measure.items()}
+
+
+def _as_array(function: Callable[[PyTree], Any]) -> Callable[[PyTree], Array]:
+    return lambda model: jnp.asarray(function(model))
+
 
 def named_leaves(model: PyTree) -> dict[str, Any]:
     """Those that train, by the names that they have in a dataset."""
@@ -82,9 +90,25 @@ def measured_like(kept: Kept, models: list[PyTree]) -> dict[str, jax.ShapeDtypeS
     for name, function in kept.measure.items():
         for model in models:
             with checks.traceable(f"measure[{name!r}]", function):
-                like = eqx.filter_eval_shape(lambda model=model, function=function: jnp.asarray(function(model)))
-            if found.setdefault(name, like).shape != like.shape:
+                value = eqx.filter_eval_shape(function, model)
+            like = _as_stored(name, value)
+            before = found.get(name, like)
+            if before.shape != like.shape:
                 raise ValueError(
-                    f"measure {name!r} must have one shape for all networks, got {found[name].shape} and {like.shape}"
+                    f"measure {name!r} must have one shape for all networks, got {before.shape} and {like.shape}"
                 )
+            found[name] = jax.ShapeDtypeStruct(like.shape, np.promote_types(before.dtype, like.dtype))
     return found
+
+
+def _as_stored(name: str, value: Any) -> jax.ShapeDtypeStruct:
+    """Shape and type, in which NumPy has no floats of 8 bits or of the other 16."""
+    try:
+        like = eqx.filter_eval_shape(lambda: jnp.asarray(jax.tree.map(jnp.zeros_like, value)))
+        dtype = np.dtype(like.dtype.name)
+    except (TypeError, ValueError):
+        shown = checks.shown(value)
+        raise ValueError(
+            f"measure[{name!r}] must return a number or an array, got {shown}: name each number of several"
+        ) from None
+    return jax.ShapeDtypeStruct(like.shape, np.dtype(np.float32) if dtype.kind == "V" else dtype)

@@ -1,6 +1,7 @@
 """Networks out of the dataset of a sweep."""
 
 import json
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +13,24 @@ from jaxtyping import PyTree
 
 from .. import _checks as checks
 from ..networks import trainable
-from .axes import label
-from .grid import Grid, uniform_start
+from .axes import code, label
+from .grid import uniform_start
 from .kept import MODEL, named_leaves
 from .keywords import Init
-from .results import check_sweep
+from .results import Layout, check_sweep
 
 if TYPE_CHECKING:
     import xarray
 
 _known: dict[tuple[str, ...], Any] = {}
-"""By what a dataset says of them: the functions that sweeps of this process began from, and the values of axes."""
+"""By the configuration in a dataset: the functions that sweeps of this process began from, and the values of axes."""
 
 
-def remember(grid: Grid) -> None:
-    function = grid.init.function
-    _known[(label(function),)] = function
-    for name, values in grid.axes.items():
-        _known.update({(label(function), name, label(value)): value for value in values})
-    _known.update({(label(function), name, label(value)): value for name, value in grid.fixed.items()})
+def remember(layout: Layout) -> None:
+    grid, configuration = layout.grid, layout.attributes["configuration"]
+    _known[(configuration,)] = grid.init.function
+    for name, values in (grid.axes | {name: (value,) for name, value in grid.fixed.items()}).items():
+        _known.update({(configuration, name, label(value)): value for value in values})
 
 
 def model(dataset: "xarray.Dataset", *, init: Callable[..., PyTree] | None = None, **at: Any) -> PyTree:
@@ -61,20 +61,25 @@ def model(dataset: "xarray.Dataset", *, init: Callable[..., PyTree] | None = Non
     run = _selected(dataset, at)
     if run.status < 0:
         raise ValueError(f"the run at {at} is missing: resume the sweep")
-    configuration = json.loads(dataset.attrs["configuration"])
+    text = dataset.attrs["configuration"]
+    configuration = json.loads(text)
     began = configuration["init"]
-    init = _known.get((began,), uniform_start if began == label(uniform_start) else None) if init is None else init
+    init = _known.get((text,), uniform_start if began == label(uniform_start) else None) if init is None else init
     if init is None:
         raise ValueError(f"the sweep began from init={began} in another process: pass that function, init=...")
     takes = Init(init, {}).takes
     if label(init) != began:
         raise ValueError(f"the sweep began from init={began}, got {label(init)}: pass that function")
+    if configuration.get("code", {}).get("init", code(init)) != code(init):
+        warnings.warn(
+            f"init={began} has changed since the sweep: what does not train is as it gives it now", stacklevel=2
+        )
     described = configuration["fixed"] | {name: run[name].item() for name in configuration["axes"]}
-    settings = {name: _value(began, name, value, at) for name, value in described.items() if takes(name)}
+    settings = {name: _value(text, name, value, at) for name, value in described.items() if takes(name)}
     start = init(jax.random.key(int(run.seed)), **settings)
     moving, fixed = eqx.partition(start, trainable(start))
     leaves = [
-        jnp.asarray(run[name].values[tuple(map(slice, leaf.shape))], leaf.dtype)
+        jnp.asarray(run[name].values[tuple(map(slice, leaf.shape))], jax.dtypes.canonicalize_dtype(leaf.dtype))
         for name, leaf in named_leaves(start).items()
     ]
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(moving), leaves), fixed)
@@ -88,10 +93,12 @@ def _selected(dataset: "xarray.Dataset", at: dict[str, Any]) -> "xarray.Dataset"
         if name not in run.dims:
             raise ValueError(f"the dataset has no dimension {name}: choose of {', '.join(map(str, run.status.dims))}")
         there = run[name].values
-        is_number = there.dtype != object
-        near = (
-            np.isclose(there, checks.scalar(name, value), rtol=1e-9, atol=0.0) if is_number else there == label(value)
-        )
+        if there.dtype == object:
+            near = there == label(value)
+        elif there.dtype == bool:
+            near = there == checks.truth(name, value)
+        else:
+            near = np.isclose(there, checks.scalar(name, value), rtol=1e-9, atol=0.0)
         if not near.any():
             raise ValueError(
                 f"{name} = {checks.shown(value)} is not in the dataset, which has {checks.one_line(there)}"
@@ -99,13 +106,19 @@ def _selected(dataset: "xarray.Dataset", at: dict[str, Any]) -> "xarray.Dataset"
         run = run.isel({name: int(np.argmax(near))})
     for name in run.status.dims:
         if run.sizes[name] > 1:
-            raise ValueError(f"which {name}? got none: pass {name}=..., e.g. {name}={run[name].values[0]!r}")
+            raise ValueError(f"which {name}? got none: pass {name}=..., e.g. {name}={run[name].values.tolist()[0]!r}")
     return run.isel(dict.fromkeys(run.status.dims, 0))
 
 
-def _value(began: str, name: str, described: Any, at: dict[str, Any]) -> Any:
+def _value(configuration: str, name: str, described: Any, at: dict[str, Any]) -> Any:
     """That `init` was given: what the caller or this process knows it by, or a number, a text or a truth."""
     there = label(described)
     if name in at and label(at[name]) == there:
         return at[name]
-    return _known.get((began, name, there), described)
+    if (configuration, name, there) in _known:
+        return _known[configuration, name, there]
+    if name in json.loads(configuration).get("code", {}) or isinstance(described, dict):
+        raise ValueError(
+            f"init was given {name} in another process, and it is no number: pass it as it was, {name}=..."
+        )
+    return described

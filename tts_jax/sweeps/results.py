@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,11 +18,13 @@ from .arrivals import CONVERGED, applies, arrivals
 from .axes import label
 from .grid import CHUNK_BYTES, CHUNK_RUNS, CHUNKS, MOST_CHUNK_RUNS, Chunk, Grid
 from .kept import Kept, measured_like
+from .place import METADATA
 
 if TYPE_CHECKING:
     import xarray
 
 MISSING = -1
+SQUARED_ERROR = "mean squared error, without label noise"
 
 
 class Variable(NamedTuple):
@@ -53,7 +55,9 @@ class Layout:
         self._chunks = grid.chunks(self.chunk_size)
         self.coordinates = _coordinates(grid, self.variables)
         measured = {"measure": kept.describe()} if kept.measure else {}
-        configuration = grid.configuration() | measured | {"chunk": self.chunk_size, "variables": list(self.variables)}
+        code = {"code": found} if (found := grid.code() | kept.code()) else {}
+        names = {"chunk": self.chunk_size, "variables": list(self.variables)}
+        configuration = grid.configuration() | measured | code | names
         self.attributes = {
             "configuration": json.dumps(configuration),
             "provenance": json.dumps(dataclasses.asdict(Provenance.here())),
@@ -94,16 +98,17 @@ def _filled(values: Any, variable: Variable, runs: int) -> np.ndarray:
 def _variables(grid: Grid, kept: Kept) -> dict[str, Variable]:
     floating, saves = grid.slow_times.dtype.name, len(grid.slow_times)
     over_time = ("slow_time",), (saves,)
-    variables = {
-        "risk": Variable(*over_time, floating, np.nan, {"long_name": "mean squared error, without label noise"})
-    }
+    has_loss = getattr(grid.problem, "row_loss", None) is not None
+    about = {"long_name": "mean loss" if has_loss else SQUARED_ERROR}
+    variables = {"risk": Variable(*over_time, floating, np.nan, about)}
     models = list({id(model): model for model in map(grid.first, grid.cells)}.values())
     for name, dims, shape in _largest_leaves(models, kept):
         about = {"long_name": ABOUT.get(name, f"leaf {name} of the network")}
         variables[name] = Variable(("slow_time", *dims), (saves, *shape), floating, np.nan, about)
-    for name, like in measured_like(kept, models).items():
-        if name in variables or name in RESERVED:
-            raise ValueError(f"measure {name!r} has the name of another variable: choose another one")
+    measured, settings = measured_like(kept, models), {*grid.axes, *grid.fixed}
+    _check_names("measure", measured, {*variables, *RESERVED, *settings})
+    _check_names("axis", settings, {*variables, *RESERVED})
+    for name, like in measured.items():
         dims = tuple(f"{name}[{k}]" for k in range(len(like.shape)))
         fill = np.nan if np.issubdtype(like.dtype, np.inexact) else np.zeros((), like.dtype)[()]
         about = {"long_name": f"{name}, as measured"}
@@ -124,7 +129,21 @@ def _variables(grid: Grid, kept: Kept) -> dict[str, Variable]:
     return variables
 
 
-RESERVED = "steps", "rejected", "neurons_per_piece", "hit_time", "converged", "status"
+def _check_names(what: str, names: Iterable[str], taken: Collection[str]) -> None:
+    """Each is also that of a folder of a store."""
+    for name in names:
+        if name in taken:
+            raise ValueError(f"{what} {name!r} has the name of another variable: choose another one")
+        if "/" in name or name.startswith((".", "__")) or name == METADATA:
+            raise ValueError(
+                f"{what} {name!r} is no name of a variable: choose one without /, and without . or __ in front"
+            )
+
+
+RESERVED = {
+    *("steps", "rejected", "neurons_per_piece", "hit_time", "converged", "status"),
+    *("dynamics", "seed", "slow_time", "neuron", "coordinate", "jump", "piece", "jump_position"),
+}
 ABOUT = {"positions": "positions of the neurons", "weights": "weights of the neurons", "bias": "bias"}
 LEAF_DIMS = {"positions": ("neuron", "coordinate"), "weights": ("neuron", "coordinate")}
 
@@ -227,6 +246,11 @@ def _coordinates(
     grid: Grid, variables: Mapping[str, Variable]
 ) -> dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]:
     about = {
+        "dynamics": {"long_name": "dynamics, by name"},
+        "target": {"long_name": "target"},
+        "neurons": {"long_name": "number of neurons", "units": "1"},
+        "batch_size": {"long_name": "samples of a step of SGD", "units": "1"},
+        "noise": {"long_name": "standard deviation of the label noise"},
         "epsilon": {"long_name": "step size of the slow leaves over that of the fast ones", "units": "1"},
         "eta": {"long_name": "width of a neuron"},
         "step_size": {"long_name": "step size of SGD", "units": "fast time"},
@@ -248,10 +272,10 @@ def _coordinates(
         sizes = dict(zip(variable.dims, variable.shape, strict=True))
         values |= {dim: np.arange(size) for dim, size in sizes.items() if dim in about and dim not in values}
     placed: dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]
-    placed = {name: ((name,), value, about.get(name, {})) for name, value in values.items()}
+    placed = {name: ((name,), value, about.get(name, {"long_name": name})) for name, value in values.items()}
     for name, value in grid.fixed.items():
         if isinstance(value, bool | int | float | str):
-            placed[name] = ((), value, about.get(name, {}))
+            placed[name] = ((), value, about.get(name, {"long_name": name}))
     if "converged" in variables:
         jumps = [np.asarray(target.jumps) for target in grid.targets]
         most = max(map(len, jumps))

@@ -68,16 +68,18 @@ def sweep(
     - `weights`: whether to keep `weights` and `bias` of a `ShallowNetwork` too
     - `attributes`: texts of yours that the dataset is to carry
     - `axes`: keywords of the dynamics (`epsilon`, `step_size`, `batch_size`, ...), of the problem (`target`, `noise`,
-      ...) and of `init`: a list makes a dimension, one value sets it. Each acts on all that take it; an axis that one
-      of several dynamics lacks repeats its runs
+      ...) and of `init`: a list or a tuple makes a dimension, one value sets it. Each acts on all that take it; an axis
+      that one of several dynamics lacks repeats its runs. Numbers and truths are coordinates as they are; of other
+      values (functions, modules, None beside numbers) the coordinate is a text that describes them
 
     The samples of SGD of seed s come from `jax.random.fold_in(jax.random.key(s), 2)`.
 
     The dataset has the dimensions `dynamics`, the axes in the order given, `seed`, then `slow_time` and those of a
     variable; what is smaller than the largest is filled up with NaN:
 
-    - `risk` at each save time, a squared error without a factor 1/2, and without label noise
-    - what `measure` names
+    - `risk` at each save time, a squared error without a factor 1/2, and without label noise; the mean loss where a
+      `Dataset` has one of its own
+    - what `measure` names, a number or an array; of a run that is missing integers are 0, truths False
     - `positions` of a `ShallowNetwork` and, with `weights=True`, `weights` and `bias`
     - with `keep="model"`, each leaf that trains, as `model.layers[0].weight`: see `tts_jax.sweeps.model`
     - `status` (a `Status`, -1 for a run that is missing), `steps` and `rejected` of each run
@@ -92,14 +94,15 @@ def sweep(
 
     `lanes` runs are computed beside each other on each device, of all seeds and of all axes that share a compiled
     program: by default 64 on a CPU, and elsewhere as many as fill the device, measured in a second, and its memory
-    holds. Networks of different numbers of neurons share a program, padded with neurons beyond 2, which neither act nor
-    move, unless `measure` or `keep` look at them. Lanes and `devices` (by default all of this process; on one CPU there
-    is a thread for each core) change no result: bit for bit of SGD, of flows to the rounding of another program, which
-    their tolerance covers.
+    holds; no fewer than a chunk (below). Networks of different numbers of neurons share a program, padded with neurons
+    beyond 2, which neither act nor move, unless `measure` or `keep` look at them. Lanes and `devices` (by default all
+    of this process; on one CPU there is a thread for each core) change no result: bit for bit of SGD, of flows to the
+    rounding of another program, which their tolerance covers.
 
     Runs are kept in chunks of 32 consecutive seeds, and up to 256 where there are thousands, as the grid alone has it.
     With a `store` each chunk is written as it is finished, and a sweep that finds its own store there computes what is
-    missing or damaged only. It is refused while another one writes there. A store may be a URL that fsspec reaches
+    missing or damaged only. A store of other settings, or of functions (`init`, `measure`, ...) that have changed since,
+    is refused, and so is one that another sweep writes into. A store may be a URL that fsspec reaches
     (`s3://mine/run.zarr`), where nothing refuses a second sweep. Where `jax.distributed.initialize()` has been called,
     each process computes its share into the common `store` and returns what is there when it is done.
 
@@ -141,14 +144,14 @@ def sweep(
     work = Work(dynamics, problem, slow_times, seeds, init, axes, measure, keep, weights)
     layout = work.layout(attributes)
     if layout.kept.model:
-        remember(layout.grid)
+        remember(layout)
     if store is None and jax.process_count() > 1:
         raise ValueError("several processes need a common store: pass e.g. store='run.zarr'")
     devices = devices or jax.local_devices()
     if lanes is None:
         size = layout.bytes_of_a_run
         lanes = lanes_for(devices[0], size) if client is None else cluster.lanes_for(client, size)
-    layout.attributes["lanes"] = str(lanes)
+    layout.attributes["lanes"] = str(max(lanes, layout.chunk_size))
     results: Results = Memory(layout) if store is None else Store.open(store, layout, create=jax.process_index() == 0)
     work = dataclasses.replace(work, lanes=lanes, store=None if store is None else str(store))
     try:
