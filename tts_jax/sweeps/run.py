@@ -101,8 +101,8 @@ def sweep(
 
     Runs are kept in chunks of 32 consecutive seeds, and up to 256 where there are thousands, as the grid alone has it.
     With a `store` each chunk is written as it is finished, and a sweep that finds its own store there computes what is
-    missing or damaged only. A store of other settings, or of functions (`init`, `measure`, ...) that have changed since,
-    is refused, and so is one that another sweep writes into. A store may be a URL that fsspec reaches
+    missing or damaged only. A store of other settings, or of functions (`init`, `measure`, ...) that have changed
+    since, is refused, and so is one that another sweep writes into. A store may be a URL that fsspec reaches
     (`s3://mine/run.zarr`), where nothing refuses a second sweep. Where `jax.distributed.initialize()` has been called,
     each process computes its share into the common `store` and returns what is there when it is done.
 
