@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo reproduce gallery docs test lint types browser
+.PHONY: setup demo reproduce gallery docs test lint types package browser
 
 setup: $(READY)
 
@@ -47,3 +47,9 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# Wheel and sdist, to dist: complete, and the wheel at work in an empty environment.
+package: setup
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python .ci/package.py

@@ -10,6 +10,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -68,8 +69,10 @@ def pin(cores):
 
 
 def in_fresh_process(part, cores, *args):
-    with multiprocessing.get_context("spawn").Pool(1, pin, (cores,)) as pool:
-        return pool.apply(part, args)
+    """In a process that may start others, unlike those of `multiprocessing.Pool`."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=pin, initargs=(cores,)) as pool:
+        return pool.submit(part, *args).result()
 
 
 def timed(solve, *args):

@@ -273,7 +273,7 @@ def plot(path: Path):
     import matplotlib.pyplot as plt
 
     results = json.loads(path.read_text())
-    figure, panels = plt.subplots(1, 4, figsize=(16, 4.2), layout="constrained")
+    figure, panels = plt.subplots(1, 4, figsize=(16, 5), layout="constrained")
     by_runs, by_lanes, by_cells, by_process = panels
     for arm, colour in ((FLOW, report.BLUE), (SGD, report.ORANGE)):
         for devices, style in zip(DEVICES, ("-", "--"), strict=True):
@@ -285,22 +285,22 @@ def plot(path: Path):
     label = f"{POOL}, {flows['runs']:,} runs"
     by_runs.loglog(flows["runs"], 1e3 * flows[POOL], "s", color=report.GREY, label=label)
     by_runs.loglog(flows["runs"], 1e3 * flows[FLOW], "s", color=report.BLUE, label="the same by sweep")
-    x, y = [row["runs"] for row in results["sgd"]], [1e3 * row[NUMBA] for row in results["sgd"]]
-    by_runs.loglog(x, y, ":", color=report.GREY, marker="o", ms=3, label="SGD by Numba, 20 neurons, 10,000 steps")
+    x = [row["runs"] for row in results["sgd"]]
+    for name, colour, label in ((NUMBA, report.GREY, "Numba"), (SGD, report.ORANGE, "sweep")):
+        label = f"SGD by {label}, 20 neurons, 10,000 steps"
+        by_runs.loglog(x, [1e3 * row[name] for row in results["sgd"]], ":", color=colour, marker="o", ms=3, label=label)
     _line(by_cells, results["cells"], "cells", "-", report.BLUE, FLOW)
     rows = results["processes"]
     _line(by_process, rows, "processes", "-", report.ORANGE, "SGD, processes of Dask")
     here = [1e3 * row["one_process"] for row in rows]
-    by_process.loglog(
-        [row["processes"] for row in rows], here, ":", color=report.GREY, label="one process, two threads"
-    )
+    label = "one process, two threads, in turns with them"
+    by_process.plot([row["processes"] for row in rows], here, ":", color=report.GREY, marker="o", ms=3, label=label)
     titles = "runs in the sweep", "lanes, 4,096 runs", "cells, 512 runs", "processes, 4,096 runs"
     for axis, title in zip(panels, titles, strict=True):
         axis.set(xlabel=title, ylabel="milliseconds a run, compilation apart")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
-    by_process.set_xticks(PROCESSES, map(str, PROCESSES), minor=False)
-    by_process.minorticks_off()
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2 if axis is by_runs else 1)
+    by_process.set(xscale="linear", yscale="linear", xticks=PROCESSES, ylim=(0, None))
     figure.savefig(path.with_suffix(".png"), dpi=150)
 
 

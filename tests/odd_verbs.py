@@ -289,6 +289,8 @@ VERBS: Calls = {
             "sizes": of((5, 8)),
             "slow_times": of((0.0, 1.0), "a tuple", TWICE, "a list of three"),
             "sgd_seeds": of(8, *COUNTS),
+            "hit_epsilons": of((1.0, 0.1), "a list of one", "a tuple", DOWN, TWICE, "a list of three"),
+            "hit_neurons": of(30, *COUNTS),
         },
     ),
     "experiments.preset is-it-a-diffusion": lambda: (
@@ -310,6 +312,7 @@ VERBS: Calls = {
             "etas": of((0.1, 0.01, 1e-3), "a list of three"),
             "seeds": of(4, *COUNTS),
             "slow_time": of(0.1, *POSITIVE[:-3]),
+            "weak_paths": of(4, *COUNTS),
         },
     ),
     "experiments.preset notation": lambda: (

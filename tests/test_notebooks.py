@@ -14,6 +14,7 @@ SMALL = {
     "3-a-sweep": "seeds, ratios = 2, [1.0, 0.1]",
     "4-your-model-and-data": "ratios, rows, width, end = [1.0, 0.1], 30, 3, 0.5",
     "5-differentiating-through-training": "iterations = 2",
+    "6-theory-beside-measurement": "epsilons, starts, paths, saves = [1e-1, 1e-2, 1e-3], 50, 4, 5",
 }
 """What takes the place of the cell with the tag `parameters`."""
 

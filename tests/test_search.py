@@ -5,7 +5,7 @@ import json
 import pathlib
 import re
 
-import browser
+import chromium
 import pytest
 
 SITE = pathlib.Path(__file__).parents[1] / "out" / "docs"
@@ -45,7 +45,7 @@ def test_a_question_leads_to_its_answer(tmp_path):
     probe = tmp_path / "probe.html"
     asked = (f"{SITE.as_uri()}/", json.dumps(worker.relative_to(SITE).as_posix()), json.dumps(list(ANSWERS)))
     probe.write_text(PROBE % asked)
-    page = browser.shown(probe, tmp_path / "profile")
+    page = chromium.shown(probe, tmp_path / "profile")
     (found,) = re.findall(r"found: (.*);", html.unescape(page).partition("<script>")[2].rpartition("</script>")[2])
     lost = {
         question: pages[:3]

@@ -51,11 +51,20 @@ class SmoothStep(AbstractActivation):
     $\sigma$ is 0 below -1/2, $4(z + 1/2)^3$ on [-1/2, 0], $1 - 4(1/2 - z)^3$ on [0, 1/2] and 1 above: twice
     continuously differentiable but for the jump of $\sigma''$ at 0.
 
-    `surrogate="box"` leaves the function as it is and replaces its derivative by the box $1/\eta$ on $|z| \le
-    \eta/2$, as the published implementation of the paper does. It acts where a derivative is taken *through* the
-    activation, that is in `SGD`; the exact risk and its gradient do not pass through it.
+    **Arguments:**
 
-    Raises `ValueError` for `eta <= 0` and for an unknown surrogate.
+    - `eta`: the width $\eta$, positive: the input over which the step rises. A leaf, which no dynamics trains
+    - `surrogate`: None, or "box", which leaves the function as it is and replaces its derivative by the box $1/\eta$ on
+      $|z| \le \eta/2$, as the published implementation of the paper does. It acts where a derivative is taken *through*
+      the activation, that is in `SGD`; the exact risk and its gradient do not pass through it
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> tts.SmoothStep(0.2)(jnp.array([-0.1, 0.0, 0.05, 0.1])).round(6).tolist()
+    [0.0, 0.5, 0.9375, 1.0]
+
+    Raises `ValueError` for an `eta` that is not positive, and for an unknown surrogate.
+
+    Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
 
     eta: Float[Array, ""]
@@ -72,7 +81,7 @@ class SmoothStep(AbstractActivation):
         return step.value_with_box(s) if self.surrogate == "box" else step.value(s)
 
     def value_and_slope(self, z: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """The value, and the derivative or its surrogate, from one window; `eta` and `z` broadcast.
+        """The value at `z`, and the derivative or its surrogate, from one window; `eta` and `z` broadcast.
 
         Not for automatic differentiation, which takes `abs` to be flat at 0.
         """
@@ -89,7 +98,12 @@ class SmoothStep(AbstractActivation):
 
 
 class Heaviside(AbstractActivation):
-    """The step `1[z >= 0]`: the limit `eta -> 0` of `SmoothStep`, in which the two-timescale limit lives."""
+    r"""The step $1[z \ge 0]$: the limit $\eta \to 0$ of `SmoothStep`, in which the two-timescale limit lives.
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> tts.Heaviside()(jnp.array([-0.1, 0.0, 0.1])).tolist()
+    [0.0, 1.0, 1.0]
+    """
 
     degree = 0
 
@@ -103,7 +117,12 @@ class Heaviside(AbstractActivation):
 
 
 class ReLU(AbstractActivation, AbstractGaussianActivation):
-    """`max(z, 0)`."""
+    r"""$z \mapsto \max(z, 0)$, on [0, 1] and on Gaussian inputs.
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> tts.ReLU()(jnp.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
 
     degree = 1
 
@@ -121,7 +140,14 @@ class ReLU(AbstractActivation, AbstractGaussianActivation):
 
 
 class Erf(AbstractGaussianActivation):
-    """The error function `erf(z)`; scale the directions by `2**-0.5` for `erf(z / 2**0.5)`."""
+    r"""The error function $\mathrm{erf}(z) = \frac{2}{\sqrt\pi} \int_0^z e^{-t^2}\,dt$, on Gaussian inputs.
+
+    Much of the literature takes $\mathrm{erf}(z/\sqrt2)$: scale the directions by $1/\sqrt2$ for it.
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> round(float(tts.Erf()(jnp.array(1.0))), 4)
+    0.8427
+    """
 
     @override
     def __call__(self, z: Float[Array, "..."]) -> Float[Array, "..."]:

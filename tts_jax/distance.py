@@ -17,9 +17,15 @@ from .trajectory import Trajectory
 def distance(a: Trajectory | ShallowNetwork, b: Trajectory | ShallowNetwork) -> Float[Array, " t"] | Float[Array, ""]:
     r"""$\left(\int_0^1 (f_a - f_b)^2\,dx\right)^{1/2}$ at each common save time, exact to rounding.
 
-    Two networks give a scalar, two trajectories with the same save times one number for each. The activations (and
-    their widths) may differ. Both functions are polynomials between known points, where the integral is taken piece
-    by piece: the error is the rounding of the values of the functions, not its square root, however near they are.
+    `a` and `b` are two networks, which give a scalar, or two trajectories with the same t save times, which give shape
+    (t,): `ShallowNetwork`s of one input. Their activations (and the widths of these) may differ. Both functions are
+    polynomials between known points, where the integral is taken piece by piece: the error is the rounding of the
+    values of the functions, not its square root, however near they are.
+
+    >>> import tts_jax as tts
+    >>> a, b = (tts.ShallowNetwork([[1.0]], [[u]], 0.0, tts.Heaviside()) for u in (0.25, 0.5))
+    >>> float(tts.distance(a, b))
+    0.5
 
     Raises `ValueError` for save times that differ and for models without an exact distance.
     """

@@ -16,7 +16,8 @@ class Hermite(AbstractActivation):
 
     $h_0 = 1$, $h_1 = z$, $\sqrt{k + 1}\,h_{k+1} = z\,h_k - \sqrt{k}\,h_{k-1}$: orthonormal for $z \sim N(0, 1)$; for
     unit vectors $E\,h_j(\langle u, x \rangle) h_k(\langle v, x \rangle) = 1[j = k]\,\langle u, v \rangle^k$.
-    `coefficients` $c$ has shape (K + 1,). Evaluated elementwise by Clenshaw's recurrence.
+    `coefficients` $c$ has shape (K + 1,), from degree 0 on, and is a leaf. Evaluated elementwise by Clenshaw's
+    recurrence.
 
     >>> import jax.numpy as jnp, tts_jax as tts
     >>> tts.Hermite([0.0, 0.0, 2.0**0.5])(jnp.array([0.0, 2.0])).round(6).tolist()
@@ -34,6 +35,7 @@ class Hermite(AbstractActivation):
 
     @property
     def degree(self) -> int:  # type: ignore[override]  # of other activations it is a constant of the class
+        """K."""
         return self.coefficients.shape[-1] - 1
 
     @override

@@ -35,10 +35,20 @@ class AbstractTwoLayerNetwork(eqx.Module):
 class ShallowNetwork(AbstractTwoLayerNetwork):
     r"""$f(x) = b + \sum_{i=1}^d \sum_{j=1}^m a_{ji}\,\sigma(x_i - u_{ji})$.
 
-    `weights` $a$ and `positions` $u$ have shape (m, d), `bias` $b$ is a scalar or None, and the width of the activation
-    belongs to `activation`. The positions are its slow leaves.
+    **Arguments:**
 
-    Lists, NumPy arrays and integers become floating-point leaves. Called on one input; `jax.vmap(network)` takes many.
+    - `weights`: $a$, shape (m, d) for m neurons on each of d coordinates
+    - `positions`: $u$, shape (m, d): the slow leaves
+    - `bias`: $b$, a scalar, or None for a network without
+    - `activation`: $\sigma$, with its width, such as `SmoothStep(4e-3)`
+
+    Lists, NumPy arrays and integers become floating-point leaves. Called on one input, of shape (d,), or a scalar where
+    d = 1; `jax.vmap(network)` takes many. In a `Trajectory` weights, positions and bias have a leading time axis.
+
+    >>> import tts_jax as tts
+    >>> model = tts.ShallowNetwork([[1.0], [2.0]], [[0.2], [0.6]], 0.5, tts.Heaviside())
+    >>> float(model(0.3)), float(model(0.7))
+    (1.5, 3.5)
 
     Raises `ValueError` where the shapes do not fit, also that of an input, or there is no neuron.
     """
@@ -80,9 +90,18 @@ class ShallowNetwork(AbstractTwoLayerNetwork):
         weight_range: Real[ArrayLike, ""] = 0.0,
         bias: bool = True,
     ) -> "ShallowNetwork":
-        """A start: positions i.i.d. uniform on [0, 1], weights i.i.d. uniform on [0, weight_range], bias 0 (or none).
+        """A start: positions i.i.d. uniform on [0, 1], weights i.i.d. uniform on [0, `weight_range`], bias 0.
 
-        The positions depend on `key` and the two sizes alone.
+        **Arguments:**
+
+        - `key`: of `jax.random`; the positions depend on it and the two sizes alone
+        - `neurons`: m, for each coordinate
+        - `activation`: such as `SmoothStep(4e-3)`
+        - `dimension`: d, the number of inputs
+        - `weight_range`: 0 by default: all weights begin at 0
+        - `bias`: whether there is one
+
+        Raises `ValueError` for sizes that are not positive integers, and for what is no key.
         """
         shape = (checks.count("neurons", neurons), checks.count("dimension", dimension))
         position_key, weight_key = jax.random.split(checks.random_key("key", key))
@@ -138,11 +157,20 @@ class _AbstractDirections(AbstractTwoLayerNetwork):
 class PerceptronNetwork(_AbstractDirections):
     r"""$f(x) = \sum_{j=1}^m a_j\,\phi(w_j \cdot x)$ for $x \in R^d$.
 
-    `weights` $a$ has shape (m,), `directions` $w$ shape (m, d). The directions are its slow leaves. The activation is
-    one with a kernel for Gaussian inputs, `ReLU` or `Erf`. Lists, NumPy arrays and integers become floating-point
-    leaves.
+    **Arguments:**
 
-    Raises `ValueError` where the shapes do not fit.
+    - `weights`: $a$, shape (m,) for m neurons
+    - `directions`: $w$, shape (m, d) for d inputs: the slow leaves
+    - `activation`: $\phi$, one with a kernel for Gaussian inputs: `ReLU()` or `Erf()`
+
+    Lists, NumPy arrays and integers become floating-point leaves. Called on one input, of shape (d,);
+    `jax.vmap(network)` takes many.
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> float(tts.PerceptronNetwork([1.0, -1.0], jnp.eye(2), tts.ReLU())(jnp.array([3.0, 2.0])))
+    1.0
+
+    Raises `ValueError` where the shapes do not fit, also that of an input.
     """
 
     activation: AbstractGaussianActivation
@@ -160,7 +188,12 @@ class PerceptronNetwork(_AbstractDirections):
     def init(
         cls, key: Key[Array, ""], neurons: int, inputs: int, activation: AbstractGaussianActivation
     ) -> "PerceptronNetwork":
-        """A start: weights i.i.d. N(0, 1/neurons), directions i.i.d. N(0, 1/inputs)."""
+        """A start: weights i.i.d. N(0, 1/`neurons`), coordinates of directions i.i.d. N(0, 1/`inputs`).
+
+        `key` is of `jax.random`, and `activation` one with a kernel.
+
+        Raises `ValueError` for sizes that are not positive integers, and for what is no key.
+        """
         m, d = checks.count("neurons", neurons), checks.count("inputs", inputs)
         weight_key, direction_key = jax.random.split(checks.random_key("key", key))
         return cls(
@@ -181,12 +214,22 @@ class PerceptronNetwork(_AbstractDirections):
 class SphereNetwork(_AbstractDirections):
     r"""$f(x) = \frac{1}{m} \sum_{i=1}^m a_i\,\sigma(\langle u_i / |u_i|, x \rangle)$ for $x \in R^d$.
 
-    `weights` $a$ has shape (m,), `directions` $u$ shape (m, d). The directions are its slow leaves; their lengths do
-    not matter to $f$, and the gradient flow keeps them: $\langle u_i, \nabla_{u_i} R \rangle = 0$. A step of SGD is
-    orthogonal to $u_i$ and lengthens it, by the square of the step. Lists, NumPy arrays and integers become
-    floating-point leaves.
+    **Arguments:**
 
-    Raises `ValueError` where the shapes do not fit.
+    - `weights`: $a$, shape (m,) for m neurons
+    - `directions`: $u$, shape (m, d) for d inputs: the slow leaves
+    - `activation`: $\sigma$; with a `Hermite` one the risk on a `SingleIndex` is exact
+
+    The lengths of the directions do not matter to $f$, and the gradient flow keeps them:
+    $\langle u_i, \nabla_{u_i} R \rangle = 0$. A step of SGD is orthogonal to $u_i$ and lengthens it: $|u_i|^2$ grows by
+    the square of the step. Lists, NumPy arrays and integers become floating-point leaves. Called on one input, of shape
+    (d,); `jax.vmap(network)` takes many.
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> float(tts.SphereNetwork([2.0, 4.0], [[3.0, 0.0], [0.0, 1.0]], tts.Hermite([0.0, 1.0]))(jnp.ones(2)))
+    3.0
+
+    Raises `ValueError` where the shapes do not fit, also that of an input.
 
     Source: Berthier, Montanari and Zhou (2024), arXiv 2303.00055.
     """
@@ -210,7 +253,13 @@ class SphereNetwork(_AbstractDirections):
         inputs: int,
         activation: AbstractActivation | AbstractGaussianActivation,
     ) -> "SphereNetwork":
-        """A start: weights i.i.d. N(0, 1), directions i.i.d. uniform on the unit sphere."""
+        """A start: weights i.i.d. N(0, 1), directions i.i.d. uniform on the unit sphere.
+
+        `key` is of `jax.random`, there are `neurons` directions in `inputs` coordinates, and `activation` is as in the
+        class.
+
+        Raises `ValueError` for sizes that are not positive integers, and for what is no key.
+        """
         m, d = checks.count("neurons", neurons), checks.count("inputs", inputs)
         weight_key, direction_key = jax.random.split(checks.random_key("key", key))
         gaussian = jax.random.normal(direction_key, (m, d), float)

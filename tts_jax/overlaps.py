@@ -16,12 +16,17 @@ class Overlaps(eqx.Module):
     r"""$K$ neurons with directions $u_i$, of which only scalar products are known, with each other and with the
     directions $u^*_n$ of a teacher.
 
-    `weights` $a$ has shape (K,), `student` $\langle u_i, u_j \rangle$ shape (K, K), `teacher`
-    $\langle u_i, u^*_n \rangle$ shape (K, M). Inputs are $N(0, I_d)$, whatever d. `student=None` stands for the
-    mean field, the limit of many neurons from uniform directions at $d = \infty$: there
-    $\langle u_i, u_j \rangle = \langle u_i, u^* \rangle \langle u_j, u^* \rangle$ in all sums over pairs, directions
-    are unit vectors, and nothing need be kept. For K neurons this is right up to terms of order 1/K, by which a neuron
-    acts on itself and repels others off $u^*$; start from `student=jnp.eye(K)` where these matter.
+    **Arguments:**
+
+    - `weights`: $a$, shape (K,)
+    - `student`: $\langle u_i, u_j \rangle$, shape (K, K); or None for the mean field, where nothing need be kept
+    - `teacher`: $\langle u_i, u^*_n \rangle$, shape (K, M)
+    - `activation`: of the neurons
+
+    Inputs are $N(0, I_d)$, whatever d. The mean field is the limit of many neurons from uniform directions at
+    $d = \infty$: there $\langle u_i, u_j \rangle = \langle u_i, u^* \rangle \langle u_j, u^* \rangle$ in all sums over
+    pairs, and directions are unit vectors. For K neurons this is right up to terms of order 1/K, by which a neuron acts
+    on itself and repels others off $u^*$; start from `student=jnp.eye(K)` where these matter.
 
     Lists, NumPy arrays and integers become floating-point leaves.
 
@@ -65,7 +70,8 @@ class Overlaps(eqx.Module):
 
     @classmethod
     def of(cls, network: Any, teacher: Float[Array, "n d"]) -> "Overlaps":
-        """Of a network with `weights`, `directions` and `activation`, and of the directions of a teacher."""
+        """Of a `network` with `weights`, `directions` and `activation`, and of the directions of a `teacher`, shape
+        (M, d)."""
         u = network.directions
         return cls(network.weights, u @ u.T, u @ teacher.T, network.activation)
 
@@ -78,8 +84,13 @@ class Overlaps(eqx.Module):
     def init(
         cls, key: Key[Array, ""], neurons: int, activation: AbstractActivation | AbstractGaussianActivation
     ) -> "Overlaps":
-        """A start at d = infinity, where uniform directions are orthogonal to each other and to the one of a teacher:
-        weights i.i.d. N(0, 1), all overlaps 0."""
+        """A start of the mean field at d = infinity, where uniform directions are orthogonal to each other and to the
+        one of a teacher: weights i.i.d. N(0, 1), all overlaps 0.
+
+        `key` is of `jax.random`, and there are K = `neurons` of this `activation`.
+
+        Raises `ValueError` for `neurons` below 1, and for what is no key.
+        """
         m = checks.count("neurons", neurons)
         return cls(
             jax.random.normal(checks.random_key("key", key), (m,), float), None, jnp.zeros((m, 1), float), activation

@@ -35,38 +35,49 @@ def simulate(
 ) -> Trajectory:
     r"""Train `model` on `problem` by `dynamics` from slow time 0, and save it at `slow_times`.
 
-    A `Trajectory` in place of the model goes on from its last save: `slow_times` are absolute, and begin there at the
-    earliest; `trajectory.then(later)` joins both. A flow or a limit goes on as one long run would, to its tolerance.
-    SGD does so bit for bit where it is given the same `key` (or the same `samples`, from step 0 on): in the same stream
-    of samples, with the state of its optimiser and the compensation of rounding. Any other dynamics may go on too. The
-    slow time is then the common clock; fast time and steps count on, each as the new dynamics counts, or follow from
-    the slow time where the run before had no such clock. SGD begins there with a fresh state of its optimiser, and with
-    the one that it finds where that has the same leaves, as `optax.adam` has with any rate.
+    **Arguments:**
 
-    `slow_times` (shape (t,), not decreasing) are in slow time, $\tau = \epsilon t$. `key` seeds the stream of samples
-    of a stochastic dynamics; `samples=(x, y)` replays a given stream instead, one row per step.
+    - `dynamics`: how training moves: `GradientFlow`, `SGD`, `TwoTimescaleLimit`, ...
+    - `model`: the start, any Equinox model that the problem can treat; or a `Trajectory` that goes on
+    - `problem`: what is minimised: `Regression`, `Dataset`, ...
+    - `slow_times`: shape (t,), not decreasing, in slow time $\tau = \epsilon t$
+    - `key`: seeds the stream of samples of a stochastic dynamics
+    - `samples`: `samples=(x, y)` replays a given stream instead, of shapes (steps, ...): one row per step of SGD, which
+      has an axis of `batch_size` first where that is more than 1
+    - `progress`: True shows on the standard error what is done, the steps per second and the time left: as a bar in a
+      terminal, else in a line for each tenth. A function `progress(done, total)` is called from the host instead, a few
+      times a second: with steps of SGD, with thousandths of the slow time of a dynamics that does not know its steps
+      beforehand. The numbers count from where this call begins
+    - `checkpoint`: a file for SGD runs of hours: the state after every 2**20 steps. A process that was killed goes on
+      where it was written last when the same call is made again, and ends bit for bit as an undisturbed one does; a
+      finished run is read from it. The same call with later save times goes on from it, too
 
-    `progress=True` shows on the standard error what is done, the steps per second and the time left: as a bar in a
-    terminal, else in a line for each tenth. A function `progress(done, total)` is called from the host instead, a few
-    times a second: with steps of SGD, with thousandths of the slow time of a dynamics that does not know its steps
-    beforehand. The numbers count from where this call begins.
+    >>> import tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+    >>> model = tts.ShallowNetwork([[0.0], [0.0]], [[0.3], [0.8]], 0.0, tts.SmoothStep(0.2))
+    >>> run = tts.simulate(tts.GradientFlow(1e-3), model, problem, [0.0, 1.0])
+    >>> run.risk.shape, run.model.positions.shape, tts.Status(int(run.status)).label
+    ((2,), (2, 2, 1), 'successful')
 
-    Ctrl-C ends a run after at most about half a second, while it is compiled too; SGD then writes its `checkpoint`.
+    *Going on.* A `Trajectory` in place of the model goes on from its last save: `slow_times` are absolute, and begin
+    there at the earliest; `trajectory.then(later)` joins both. A flow or a limit goes on as one long run would, to its
+    tolerance. SGD does so bit for bit where it is given the same `key` (or the same `samples`, from step 0 on): in the
+    same stream of samples, with the state of its optimiser and the compensation of rounding. Any other dynamics may go
+    on too. The slow time is then the common clock; fast time and steps count on, each as the new dynamics counts, or
+    follow from the slow time where the run before had no such clock. SGD begins there with a fresh state of its
+    optimiser, and with the one that it finds where that has the same leaves, as `optax.adam` has with any rate.
+
+    *What trains.* All floating-point arrays of the model, those of NumPy too, but for those of an activation and those
+    that the dynamics holds `frozen`. A warning names integer arrays, which do not. Numbers of Python and NumPy are
+    settings.
+
+    *Ctrl-C* ends a run after at most about half a second, while it is compiled too; SGD then writes its `checkpoint`.
     Under a `jax.jit` of yours the host cannot look on: compilation and run end when they have ended.
 
-    `checkpoint` is a file for SGD runs of hours: the state after every 2**20 steps. A process
-    that was killed goes on where it was written last when the same call is made again, and ends bit for bit as an
-    undisturbed one does; a finished run is read from it. The same call with later save times goes on from it,
-    too.
-
-    All floating-point arrays of the model train, those of NumPy too, but for those of an activation and those that the
-    dynamics holds `frozen`. A warning names integer arrays, which do not. Numbers of Python and NumPy are settings.
-
-    Save times that are traced cannot be refused: where they decrease, are negative or lie before the last save of the
-    trajectory that goes on, the run is NaN and has `Status.DIVERGED`. So is, with its own status, a run that goes on
-    from a traced one that failed.
-
-    The same call works under `jax.jit`, `jax.vmap` and automatic differentiation (without `progress` and `checkpoint`).
+    *Traced calls.* The same call works under `jax.jit`, `jax.vmap` and automatic differentiation (without `progress`
+    and `checkpoint`). Save times that are traced cannot be refused: where they decrease, are negative or lie before the
+    last save of the trajectory that goes on, the run is NaN and has `Status.DIVERGED`. So is, with its own status, a
+    run that goes on from a traced one that failed.
 
     Raises `ValueError`, before any long work, for save times that decrease, are negative or too early, for a trajectory
     that failed or is of many runs (`jax.vmap(lambda run: simulate(dynamics, run, ...))(runs)` takes each), for a model

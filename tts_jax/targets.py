@@ -36,8 +36,16 @@ class AbstractTarget(eqx.Module):
 class PiecewiseConstant(AbstractTarget):
     r"""A step function on [0, 1]: `values[0]` left of `jumps[0]`, `values[k]` on `[jumps[k-1], jumps[k])`.
 
-    `jumps` has shape (n,), strictly increasing inside (0, 1), and `values` shape (n + 1,). Both are leaves: results
-    can be differentiated with respect to them.
+    **Arguments:**
+
+    - `jumps`: shape (n,), strictly increasing inside (0, 1)
+    - `values`: shape (n + 1,), one for each piece between two jumps
+
+    Both are leaves: results can be differentiated with respect to them. Called on inputs of any shape, elementwise.
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> tts.PiecewiseConstant(jumps=[0.25, 0.75], values=[0.0, 2.0, 1.0])(jnp.array([0.1, 0.25, 0.9])).tolist()
+    [0.0, 2.0, 1.0]
 
     Raises `ValueError` where that does not hold.
     """
@@ -100,8 +108,17 @@ class PiecewiseConstant(AbstractTarget):
 class PiecewiseLinear(AbstractTarget):
     r"""$f^*(x) = \text{intercept} + \sum_k \text{slopes}_k \max(x - \text{knots}_k, 0)$ on [0, 1].
 
-    `knots` and `slopes` have shape (n,); `slopes[k]` is how much the slope grows at `knots[k]`. A knot at or below 0
-    gives the slope at 0. All are leaves.
+    **Arguments:**
+
+    - `knots`: shape (n,), in any order; a knot at or below 0 gives the slope at 0
+    - `slopes`: shape (n,); `slopes[k]` is how much the slope grows at `knots[k]`
+    - `intercept`: the value left of all knots
+
+    All are leaves. Called on inputs of any shape, elementwise.
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> tts.PiecewiseLinear(knots=[0.0, 0.5], slopes=[2.0, -4.0])(jnp.array([0.0, 0.5, 1.0])).tolist()
+    [0.0, 1.0, 0.0]
 
     Raises `ValueError` for knots and slopes that differ in number, and for values that are not finite.
     """
@@ -139,7 +156,15 @@ class PiecewiseLinear(AbstractTarget):
 
 
 class Additive(eqx.Module):
-    r"""$f^*(x) = \sum_{i=1}^d \text{components}_i(x_i)$ on $[0, 1]^d$, each component a target on [0, 1].
+    r"""$f^*(x) = \sum_{i=1}^d \text{components}_i(x_i)$ on $[0, 1]^d$.
+
+    `components` is a list of d targets on [0, 1], one for each coordinate. Called on inputs of shape (..., d), it gives
+    shape (...).
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> step, tent = tts.PiecewiseConstant([0.5], [0.0, 1.0]), tts.PiecewiseLinear([0.0, 0.5], [2.0, -4.0])
+    >>> float(tts.Additive([step, tent])(jnp.array([0.7, 0.25])))
+    1.5
 
     Raises `ValueError` where there is no component, or one is no target on [0, 1].
     """
@@ -173,14 +198,25 @@ class Additive(eqx.Module):
 class SmoothTarget(AbstractTarget):
     r"""Any function on [0, 1] that JAX can evaluate at a scalar, smooth between the given `kinks`.
 
-    When made, it is approximated by polynomials of degree 7 on panels, halved until `tolerance` (relative to the
-    larger of 1 and the largest value) is met. `error` is the largest deviation $\delta$ found, at twice as many points
-    as the polynomials have nodes. `Regression` then integrates the function itself by Gauss's rule, exact for those
-    polynomials, between the panels' edges and the kinks of the network: its risk R is wrong by at most
+    When made, it is approximated by polynomials of degree 7 on panels, halved until `tolerance` is met. `error` is the
+    largest deviation $\delta$ found, at twice as many points as the polynomials have nodes, and `panels` are the inner
+    edges of the panels. `Regression` then integrates the function itself by Gauss's rule, exact for those polynomials,
+    between the panels' edges and the kinks of the network: its risk R is wrong by at most
     $4\delta R^{1/2} + 2\delta^2$, and rounding.
 
-    Raises `ValueError` for a function that is not finite, has a jump or is not smooth
-    enough for 512 panels.
+    **Arguments:**
+
+    - `function`: of a scalar, such as `jnp.sin`
+    - `kinks`: where it is not smooth, in any order; none by default
+    - `tolerance`: of the approximation, relative to the larger of 1 and the largest value
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> target = tts.SmoothTarget(lambda x: jnp.abs(jnp.sin(x - 0.3)), kinks=[0.3])
+    >>> target.error < 1e-10
+    True
+
+    Raises `ValueError` for a function that is not finite, has a jump, is not smooth enough for 512 panels, or cannot be
+    traced by JAX.
     """
 
     function: Callable[[Float[Array, ""]], Float[Array, ""]]
@@ -250,7 +286,15 @@ class NetworkTarget(AbstractTarget):
 
 
 def teacher(network: ShallowNetwork) -> AbstractTarget | Additive:
-    """The network as a target: a student's risk is exact, being that of a piecewise polynomial.
+    """The `network` as a target: a student's risk is exact, being that of a piecewise polynomial.
+
+    A target on [0, 1] for a `ShallowNetwork` of one input, an `Additive` one for several. Its weights, positions and
+    bias are leaves.
+
+    >>> import tts_jax as tts
+    >>> network = tts.ShallowNetwork([[1.0], [-2.0]], [[0.3], [0.6]], 0.5, tts.ReLU())
+    >>> round(float(tts.Regression(tts.teacher(network)).risk(network)), 12)
+    0.0
 
     Raises `ValueError` for a model that is not a `ShallowNetwork`, or whose activation is not of its `degree`.
     """

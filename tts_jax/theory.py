@@ -21,8 +21,9 @@ NEGLIGIBLE = 1e-100
 def hit_times(model: ShallowNetwork, problem: Regression) -> Float[Array, " n"]:
     r"""The slow time at which a neuron hits each jump of the target in the limit $\epsilon \to 0$, then $\eta \to 0$.
 
-    A jump of size w with its left and right neighbouring neurons at distances $p \le q$ (mirrored where the right one
-    is nearer) is hit at $T/w^2$,
+    From the positions of `model`, a one-dimensional `ShallowNetwork` of steps, to the jumps of the `PiecewiseConstant`
+    target of `problem`, a `Regression`. A jump of size w with its left and right neighbouring neurons at distances
+    $p \le q$ (mirrored where the right one is nearer) is hit at $T/w^2$,
 
     $$T = \int_0^p \left(1 + \frac{s}{(s^3 + K)^{1/3}}\right)^2 ds
         = p + p^2 K^{-1/3}\,{}_2F_1(1/3, 2/3; 5/3; -p^3/K) + q - K^{1/3}, \qquad K = q^3 - p^3,$$
@@ -55,7 +56,7 @@ def hit_times(model: ShallowNetwork, problem: Regression) -> Float[Array, " n"]:
 
 
 def obstacle(model: ShallowNetwork, problem: Regression) -> str:
-    """Why `hit_times` knows no closed form for this start, in a sentence; empty where it knows one.
+    """Why `hit_times(model, problem)` knows no closed form for this start, in a sentence; empty where it knows one.
 
     >>> import tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.3, 0.6], [0.0, 1.0, 0.0]))
@@ -89,14 +90,23 @@ def conserved(model: ShallowNetwork, problem: Regression) -> Float[Array, " n"]:
     NaN for a jump that has no neuron in (0, 1) on one of its sides, and for one that a neuron has hit. Of a run it is
     `trajectory.map(lambda model: conserved(model, problem))`.
 
-    Raises `ValueError` as `hit_times` does. Source: from the equations of Marion and Berthier (2023).
+    >>> import tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 2.0]))
+    >>> model = tts.ShallowNetwork([[0.0], [0.0]], [[0.4], [0.7]], 0.0, tts.SmoothStep(4e-3))
+    >>> conserved(model, problem).round(12).tolist()  # 0.2**3 - 0.1**3
+    [0.007]
+
+    Raises `ValueError` as `hit_times` does.
+
+    Source: from the equations of Marion and Berthier (2023), arXiv 2304.09576.
     """
     gaps = pair.gaps_of(*_staircase(model, problem))
     return jnp.where(gaps.has_left & gaps.has_right & (gaps.left > 0), pair.cubes(gaps.left, gaps.right), jnp.nan)
 
 
 def floor(problem: Regression, eta: Real[ArrayLike, ""]) -> Float[Array, ""]:
-    r"""$\frac{\eta}{28} \sum_i w_i^2$, the risk that steps of width `eta` leave on a `PiecewiseConstant` target.
+    r"""$\frac{\eta}{28} \sum_i w_i^2$, the risk that steps of width `eta` leave on the `PiecewiseConstant` target of
+    `problem`.
 
     It is the risk of one `SmoothStep` neuron at each jump, of the jump's height $w_i$, to rounding, where the jumps are
     `eta` apart and `eta / 2` from 0 and 1; of all coordinates of an `Additive` target. The best weights at these
@@ -115,7 +125,8 @@ def floor(problem: Regression, eta: Real[ArrayLike, ""]) -> Float[Array, ""]:
 
 
 def smallest_risk(problem: Regression, neurons: int) -> float:
-    r"""The least risk of all functions that are constant between `neurons` breakpoints: a sharp network's with a bias.
+    r"""The least risk on `problem` of all functions that are constant between `neurons` breakpoints: a sharp network's
+    with a bias.
 
     A minimum of the two-timescale limit is global where its risk is this, local where it is more. Of an `Additive`
     target each coordinate has as many breakpoints, and their risks add up.
@@ -140,11 +151,12 @@ def smallest_risk(problem: Regression, neurons: int) -> float:
 
 
 def probability_of_good_start(target: PiecewiseConstant, neurons: int, at_least: int = 2) -> float:
-    r"""The probability that every piece of the target holds `at_least` two of `neurons` positions, uniform on [0, 1].
+    r"""The probability that every piece of the `target` holds `at_least` (by default two) of m = `neurons` positions,
+    i.i.d. uniform on [0, 1].
 
-    With pieces of lengths $l_1, \dots, l_n$ it is $m!$ times the coefficient of $z^m$ in
-    $\prod_i \sum_{k \ge 2} (l_i z)^k / k!$: independent Poisson numbers of means $m l_i$, given that their sum is m.
-    From such a start the two-timescale limit reaches a global minimum (Marion and Berthier, 2023).
+    With pieces of lengths $l_1, \dots, l_n$ and $k_0$ = `at_least` it is $m!$ times the coefficient of $z^m$ in
+    $\prod_i \sum_{k \ge k_0} (l_i z)^k / k!$: independent Poisson numbers of means $m l_i$, given that their sum is m.
+    From a start with two in every piece the two-timescale limit reaches a global minimum (Marion and Berthier, 2023).
 
     Sums of positive terms alone: the relative error is that of the lengths, rounded, below 1e-11 for 100,000 neurons,
     which take 0.05 s with six pieces. A probability below 1e-90 may come out as 0.
@@ -153,7 +165,7 @@ def probability_of_good_start(target: PiecewiseConstant, neurons: int, at_least:
     >>> round(probability_of_good_start(target, 4), 12)
     0.375
 
-    Raises `ValueError` for `neurons` below 1, and for a target without pieces.
+    Raises `ValueError` for `neurons` below 1, a negative `at_least`, and for a target without pieces.
     """
     if not isinstance(target, PiecewiseConstant):
         raise ValueError(f"only a PiecewiseConstant target has pieces, got {checks.called(target)}")

@@ -30,9 +30,15 @@ NEARLY_ZERO = 1e-8
 
 
 class Status(enum.IntEnum):
-    """How a run ended. A failed run keeps what it had computed; saves that it did not reach are NaN."""
+    """How a run ended. A failed run keeps what it had computed; saves that it did not reach are NaN.
+
+    >>> import tts_jax as tts
+    >>> tts.Status(3).label
+    'diverged'
+    """
 
     SUCCESSFUL = 0
+    """The last save time was reached."""
     MAX_STEPS = 1
     """The cap on solver steps was reached before the last save time."""
     SOLVER_FAILED = 2
@@ -49,7 +55,7 @@ class Status(enum.IntEnum):
 
 
 class Stats(eqx.Module):
-    """What a run cost."""
+    """What a run cost; of many runs, each number with a leading axis of them."""
 
     method: str = eqx.field(static=True)
     """What was used, in words."""
@@ -69,19 +75,31 @@ class Stats(eqx.Module):
 
 
 class Trajectory(eqx.Module):
-    """One run, at the save times that were asked for.
+    """One run, at the save times that were asked for: what `simulate` returns.
 
     Three clocks: slow time tau, fast time t = tau / epsilon (the smallest), and, for SGD, the step p = t / step_size. A
     dynamics that lacks a clock has None there. SGD saves the step nearest to a save time, so that its `fast_time =
-    step_size * step` may be off `slow_time / epsilon` by half a step."""
+    step_size * step` may be off `slow_time / epsilon` by half a step. Of many runs, as `jax.vmap` and `run_each` give
+    them, every array has a leading axis of runs.
+
+    >>> import jax, tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+    >>> model = tts.ShallowNetwork.init(jax.random.key(0), 4, tts.SmoothStep(0.2))
+    >>> run = tts.simulate(tts.SGD(0.1, 0.01), model, problem, [0.0, 0.01, 0.02], key=jax.random.key(1))
+    >>> run.model.positions.shape, run.at(-1).positions.shape
+    ((3, 4, 1), (4, 1))
+    """
 
     slow_time: Float[Array, " t"]
+    """The save times, as they were asked for."""
     fast_time: Float[Array, " t"] | None
+    """Of each save."""
     step: Int[Array, " t"] | None
+    """Of SGD, how many there had been at each save."""
     model: PyTree
     """Trainable leaves have a leading time axis, frozen ones too; all others are as in the start."""
     risk: Float[Array, " t"]
-    """`problem.risk` of the model at each time."""
+    """`problem.risk` of the model at each time: a squared error without a factor 1/2, and without label noise."""
     status: Int[Array, ""]
     """A `Status`."""
     stats: Stats
@@ -108,8 +126,10 @@ class Trajectory(eqx.Module):
         )
 
     def at(self, index: Int[ArrayLike, ""]) -> PyTree:
-        """The model at one save time; -1 is the last. Raises `IndexError` for an index out of range, and `ValueError`
-        for many runs."""
+        """The model at one save time, the `index` of which counts from 0; -1 is the last.
+
+        Raises `IndexError` for an index out of range, and `ValueError` for many runs.
+        """
         refuse_many_runs(self, "use jax.vmap(lambda run: run.at(index))(runs)")
         saves, known = len(self.slow_time), typing.cast(Any, index)
         if not isinstance(index, jax.core.Tracer):
@@ -128,8 +148,8 @@ class Trajectory(eqx.Module):
     def map(self, measure: Callable[[PyTree], T]) -> T:
         """`measure(model)` of the model at each save time, stacked: its arrays have a leading time axis.
 
-        The loss on other data, an accuracy, the weights of one neuron, whatever JAX can trace; also under `jit` and
-        `vmap`.
+        `measure` is the loss on other data, an accuracy, the weights of one neuron, whatever JAX can trace; also under
+        `jit` and `vmap`.
 
         >>> import jax, tts_jax as tts
         >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
@@ -145,8 +165,8 @@ class Trajectory(eqx.Module):
         return over_time(measure, self.model)
 
     def then(self, later: "Trajectory") -> "Trajectory":
-        """This run and one that went on from it, as one; a save that both have, at the end of this and the beginning of
-        the other, is there once.
+        """This run and a `later` one that went on from it, as one; a save that both have, at the end of this and the
+        beginning of the other, is there once.
 
         >>> import jax, tts_jax as tts
         >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
@@ -185,7 +205,7 @@ class Trajectory(eqx.Module):
     def to_xarray(self) -> "xarray.Dataset":
         """Labelled: dimensions `slow_time`, `neuron`, `coordinate`; status and cost as attributes.
 
-        Raises `ValueError` for a model that is not a `ShallowNetwork`.
+        Raises `ValueError` for a model that is not a `ShallowNetwork`, and for many runs.
         """
         import xarray
 

@@ -2,12 +2,15 @@
 
 import re
 
+import equinox as eqx
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from command_line import call
 
 import tts_jax as tts
+from tts_jax.cli.sweep import PLAN
 
 pytest.importorskip("zarr")
 
@@ -33,8 +36,58 @@ def test_sweep_resume_show_plot(tmp_path):
     assert text.count(" 5 ") >= 4
     code, text, _ = call("plot", store)
     assert code == 0
-    assert {file.name for file in (tmp_path / "run-figures").iterdir()} == {"risks.png", "convergence.png"}
+    pictures = {file.name for file in (tmp_path / "run-figures").iterdir()}
+    assert pictures == {"risks.png", "statuses.png", "convergence.png"}
     assert plt.get_fignums() == []
+
+
+def test_a_store_at_a_url(tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    monkeypatch.chdir(tmp_path)
+    store = f"file://{tmp_path}/there/run.zarr"
+    assert call("sweep", *FLAGS, *REST, "--store", store)[0] == 0
+    (tmp_path / "there" / "run.zarr" / "status" / "c" / "1" / "0" / "0").unlink()
+    assert int((tts.load(store).status < 0).sum()) == 5
+    code, text, _ = call("sweep", "--resume", store)
+    assert (code, "20 runs: 20 successful" in text) == (0, True)
+    assert call("show", store)[1].count(" 5 ") >= 4
+    assert call("plot", store)[0] == 0
+    assert {file.suffix for file in (tmp_path / "run-figures").iterdir()} == {".png"}
+
+
+def test_pictures_of_a_network_of_yours(tmp_path):
+    data = tts.Dataset([[0.0], [1.0]], [0.0, 1.0])
+    sgd = tts.SGD(0.5, 0.1, slow=lambda model: model.weight)
+    store = tmp_path / "run.zarr"
+    tts.sweep(
+        sgd, data, [0.0, 0.5], seeds=2, store=store, progress=False, epsilon=[0.5, 1.0],
+        init=lambda key: eqx.nn.Linear(1, "scalar", key=key),
+    )  # fmt: skip
+    assert "4 runs: 4 successful" in call("show", str(store))[1]
+    assert call("plot", str(store))[0] == 0
+    assert {file.name for file in (tmp_path / "run-figures").iterdir()} == {"risks.png", "statuses.png"}
+
+
+def test_the_diffusion_has_a_name(tmp_path):
+    """Its runs are those of `simulate`; its steps cost more than those of SGD."""
+    flags = ["--dynamics", "sgd", "diffusion", "--epsilon", "0.1", "--neurons", "8", "--seeds", "2", *REST]
+    code, text, _ = call("sweep", *flags, "--dry-run")
+    assert code == 0
+    assert "4 runs (2 dynamics x 2 seed) in 2 chunks; 80 steps of SGD" in text
+    _, longer, _ = call("sweep", *flags, "--slow-time", "20000", "--dry-run")
+    _, of_sgd, _ = call("sweep", *flags, "--slow-time", "20000", "--dynamics", "sgd", "--dry-run")
+    cost = [int(re.search(r"about ([\d,]+) s", each)[1].replace(",", "")) for each in (longer, of_sgd)]
+    assert cost[0] > 100 * cost[1] > 0
+    store = str(tmp_path / "run.zarr")
+    code, text, _ = call("sweep", *flags, "--store", store)
+    assert code == 0
+    assert "4 runs: 4 successful" in text
+    key = jax.random.key(1)
+    start = tts.ShallowNetwork.init(key, 8, tts.SmoothStep(4e-3))
+    problem = tts.Regression(tts.PiecewiseConstant(PLAN["jumps"], PLAN["values"]), PLAN["noise"])
+    own = jax.random.fold_in(key, 2)
+    alone = tts.simulate(tts.SGDDiffusion(0.1, 0.01), start, problem, [0.0, 0.01, 0.02], key=own)
+    np.testing.assert_allclose(tts.load(store).risk.sel(dynamics="diffusion", seed=1), alone.risk, rtol=1e-9)
 
 
 @pytest.mark.parametrize("axes", [{}, {"neurons": [3, 4]}, {"neurons": [3, 4], "epsilon": [0.1, 0.2, 0.3]}])

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 
-import browser
+import chromium
 import pytest
 from matplotlib.figure import Figure
 
@@ -110,6 +110,6 @@ def test_a_browser_shows_every_image(reproduction, tmp_path):
     )
     watched = reproduction.folder / "watched.html"
     watched.write_text(reproduction.page.read_text().replace("</body>", check))
-    shown = browser.shown(watched, tmp_path / "profile")
+    shown = chromium.shown(watched, tmp_path / "profile")
     (widths,) = re.findall(r"seen: ([\d ]*);", shown)
     assert list(map(int, widths.split())) == [1100, 20, 30, 40]

@@ -171,5 +171,5 @@ def test_load_refuses_what_is_no_store(tmp_path):
 def test_without_zarr_a_store_names_the_package(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "zarr", None)
     problem = tts.Regression(tts.PiecewiseConstant([0.4], [0.0, 1.0]))
-    with pytest.raises(ImportError, match="pip install zarr"):
+    with pytest.raises(ImportError, match=r"pip install 'tts-jax\[store\]'"):
         tts.sweep(tts.SGD(1.0, 1e-2), problem, [0.1], seeds=2, store=tmp_path / "a.zarr", progress=False)

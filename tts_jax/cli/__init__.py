@@ -1,4 +1,4 @@
-"""The command line: `tts-jax list`, `tts-jax run two-timescale`, `tts-jax sweep`."""
+"""The command line: `tts-jax list`, `tts-jax run two-timescale`, `tts-jax sweep`, `tts-jax serve`."""
 
 import argparse
 import io
@@ -13,7 +13,7 @@ import jax
 from typing_extensions import override
 
 from .._cache import cache
-from . import run, sweep
+from . import run, serve, sweep
 from .console import BAD_INPUT, one_line
 
 FAILED = 1
@@ -62,4 +62,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run.add_to(commands)
     sweep.add_to(commands)
+    serve.add_to(commands)
     return parser

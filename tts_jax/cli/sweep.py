@@ -14,11 +14,11 @@ from rich.table import Table
 
 from .. import _checks as checks
 from .._progress import console
-from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, TwoTimescaleLimit
+from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, SGDDiffusion, TwoTimescaleLimit
 from ..problems import Regression
 from ..sweeps import load, sweep
 from ..sweeps.axes import values_of
-from ..sweeps.grid import Grid, uniform_start
+from ..sweeps.grid import Cell, Grid, uniform_start
 from ..sweeps.kept import Kept
 from ..sweeps.keywords import keywords_of
 from ..sweeps.results import Layout, endings
@@ -41,7 +41,7 @@ PLAN: dict[str, Any] = {
 }
 """What a configuration file and the flags may say, and what holds where they do not."""
 SECONDS_OF_A_FLOW = 0.05
-STEPS_OF_SGD_A_SECOND = 3e6
+STEPS_A_SECOND = {SGD: 3e6, SGDDiffusion: 3e3}
 """On one core, 20 neurons: for the estimate of `--dry-run` only."""
 
 
@@ -50,7 +50,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("sweep", help="run a grid of dynamics, ratios, sizes and seeds into a store")
     parser.set_defaults(command=_sweep)
     parser.add_argument("config", nargs="?", metavar="FILE", help="settings in TOML or YAML, named as the flags are")
-    parser.add_argument("--store", metavar="PATH.zarr", help="where to write, chunk by chunk")
+    parser.add_argument("--store", metavar="PATH.zarr", help="where to write, chunk by chunk; or a URL")
     parser.add_argument("--resume", metavar="PATH.zarr", help="go on with a sweep: nothing else needs to be said")
     parser.add_argument("--dry-run", action="store_true", help="show the grid, the number of runs and their cost")
     parser.add_argument("--distributed", action="store_true", help="one of several processes (SLURM or Open MPI)")
@@ -157,6 +157,7 @@ def _arguments(plan: Mapping[str, Any]) -> dict[str, Any]:
     kinds: dict[str, AbstractDynamics] = {
         "flow": GradientFlow(1.0, rtol=plan["rtol"], atol=plan["rtol"]),
         "sgd": SGD(1.0, 1.0),
+        "diffusion": SGDDiffusion(1.0, 1.0),
         "limit": TwoTimescaleLimit(),
         "reduced": ReducedFlow(rtol=plan["rtol"], atol=plan["rtol"]),
     }
@@ -193,14 +194,18 @@ def _describe(plan: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     table = Table("setting", "values", box=box.SIMPLE)
     for name, value in plan.items():
         table.add_row(name, " ".join(map(str, value)) if isinstance(value, list) else str(value))
-    of_a_run = [cell.steps for cell in grid.cells]
-    steps = sum(filter(None, of_a_run)) * len(grid.seeds)
-    seconds = of_a_run.count(None) * len(grid.seeds) * SECONDS_OF_A_FLOW + steps / STEPS_OF_SGD_A_SECOND
+    steps = sum(cell.steps or 0 for cell in grid.cells) * len(grid.seeds)
+    seconds = sum(map(_seconds, grid.cells)) * len(grid.seeds)
     shape = " x ".join(f"{size} {dim}" for dim, size in zip(grid.dims, grid.shape, strict=True))
     screen = console()
     screen.print(table)
     screen.print(f"{grid.runs:,} runs ({shape}) in {len(layout.chunks()):,} chunks; {steps:,} steps of SGD")
     screen.print(f"expected: about {seconds:,.0f} s of one core, and some seconds to compile each size")
+
+
+def _seconds(cell: Cell) -> float:
+    """Of a run."""
+    return SECONDS_OF_A_FLOW if cell.steps is None else cell.steps / STEPS_A_SECOND[type(cell.dynamics)]
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -234,11 +239,14 @@ def _plot(options: argparse.Namespace) -> int:
 
     try:
         dataset = _load(options.store)
-        store = pathlib.Path(options.store)
+        store = pathlib.Path(options.store.split("/")[-1] if "://" in options.store else options.store)
         default = store.with_name(f"{store.stem}-figures")
         folder = checks.writable_folder(default if options.out is None else options.out)
-        for name, figure in (("risks.png", plot.sweep(dataset)), ("convergence.png", plot.convergence(dataset))):
-            save(figure, folder / name)
+        pictures: dict[str, Any] = {"risks.png": plot.sweep, "statuses.png": plot.statuses}
+        if "converged" in dataset:
+            pictures["convergence.png"] = plot.convergence
+        for name, picture in pictures.items():
+            save(picture(dataset), folder / name)
             console().print(str(folder / name), soft_wrap=True)
     except (ValueError, ImportError, OSError) as error:
         return refuse(error)

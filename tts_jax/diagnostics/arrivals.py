@@ -22,8 +22,24 @@ def hit_times(
     r"""The slow time at which a neuron first arrives at each jump of the target, shape (n,).
 
     Arrival is $\min_j |u_j - v| \le \eta/2$: the window of a neuron covers the jump v. It is located by a Diffrax
-    event on the dense output, to `1e-9` of `end`; infinite where no neuron arrives before the slow time `end`, and
-    NaN where the flow failed before. Differentiable as the flow is, by the gap at a fixed time over its speed there.
+    event on the dense output, to `1e-9` of `end`.
+
+    **Arguments:**
+
+    - `flow`: a `GradientFlow`
+    - `model`: the start at slow time 0, a `ShallowNetwork` of `SmoothStep` neurons of one input
+    - `problem`: a `Regression` on a `PiecewiseConstant` target
+    - `end`: the slow time up to which the flow is followed
+
+    Infinite where no neuron arrives before `end`, and NaN where the flow failed before. Differentiable as the flow is,
+    by the gap at a fixed time over its speed there.
+
+    >>> import tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+    >>> model = tts.ShallowNetwork([[0.0], [0.0]], [[0.3], [0.8]], 0.0, tts.SmoothStep(0.2))
+    >>> times = hit_times(tts.GradientFlow(1e-3), model, problem, end=1.0)
+    >>> times.shape, bool(0.0 < times[0] < 1.0)
+    ((1,), True)
 
     Raises `ValueError` for an `end` that is not positive, and for a model or a target without jumps and windows.
     """

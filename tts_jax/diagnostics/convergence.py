@@ -28,9 +28,9 @@ def order(
 ) -> Order:
     r"""The observed order of convergence: the slope of $\log(\text{error})$ over $\log(\text{parameter})$.
 
-    By least squares, with the t interval of the slope for k - 2 degrees of freedom: k parameters, for instance of
-    $\epsilon$, $\eta$ or the step size, and an error for each. Several errors of one parameter, of other seeds, are
-    rows of their own. Two rows alone have a slope, and an interval without ends.
+    By least squares, with the t interval of the slope for k - 2 degrees of freedom: k `parameters`, for instance values
+    of $\epsilon$, $\eta$ or the step size, and k `errors`, one for each. Several errors of one parameter, of other
+    seeds, are rows of their own. Two rows alone have a slope, and an interval without ends.
 
     >>> print(order([0.1, 0.052, 0.026, 0.0124], [8e-3, 4e-3, 2e-3, 1e-3]))
     1.003 (95 %: 0.919 to 1.088)

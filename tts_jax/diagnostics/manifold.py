@@ -12,8 +12,9 @@ from ..trajectory import Trajectory
 def distance_to_slow_manifold(trajectory: Trajectory, problem: AbstractProblem) -> Float[Array, " t"]:
     r"""$\lVert f_{a, u} - f_{a^*(u), u} \rVert$ at each save, shape (t,): from the weights to their optimum at these u.
 
-    $a^*(u)$ minimises the risk, a quadratic form with the matrix G in the weights (and the bias): it is the solution of
-    least norm of the normal equations $G a = b$, as in `ReducedFlow`, whose trajectories lie on this manifold. So
+    Of a `trajectory` on its `problem`. $a^*(u)$ minimises the risk, a quadratic form with the matrix G in the weights
+    (and the bias): it is the solution of least norm of the normal equations $G a = b$, as in `ReducedFlow`, whose
+    trajectories lie on this manifold. So
 
     $$\lVert f_{a, u} - f_{a^*, u} \rVert^2 = (a - a^*)^T G\,(a - a^*) = R(a, u) - R(a^*, u).$$
 

@@ -35,14 +35,19 @@ def spectrum(
     grows. In slow time rates are $\lambda/\min(\epsilon)$. Where training has two time scales they lie in two bands, a
     factor $\epsilon$ apart; `plot.spectra` shows them.
 
-    `epsilon`, `slow` and `frozen` are those of `GradientFlow`. Any model on any problem: H is a closed form where
-    `problem.structure(model)` knows one, else by automatic differentiation. Each rate is right to rounding of the
-    largest. Under `jit`, `vmap` and `grad`, so that of a run they are, in shape (t, n),
+    **Arguments:**
+
+    - `model`, `problem`: any; H is a closed form where `problem.structure(model)` knows one, else by automatic
+      differentiation
+    - `epsilon`, `slow`, `frozen`: as of `GradientFlow`
+    - `extreme`: `extreme=k` finds the k smallest and the k largest alone, shape (2k,): beyond 2,048 parameters by
+      Lanczos (ARPACK) on Hessian-vector products, each to 1.5e-8 of the largest (3e-4 in 32-bit), not under `jit` and
+      `vmap`
+
+    Shape (n,) for n parameters that move, each right to rounding of the largest. Under `jit`, `vmap` and `grad`, so
+    that of a run they are, in shape (t, n),
 
     `trajectory.map(lambda model: spectrum(model, problem, epsilon))`
-
-    With `extreme=k` the k smallest and the k largest alone, shape (2k,): beyond 2,048 parameters by Lanczos (ARPACK) on
-    Hessian-vector products, each to 1.5e-8 of the largest (3e-4 in 32-bit), not under `jit` and `vmap`.
 
     >>> import tts_jax as tts
     >>> problem = tts.Dataset([[1.0], [3.0]], [0.0, 0.0])
@@ -75,7 +80,7 @@ def spectrum(
 
 
 class Stiffness(eqx.Module):
-    """Rates are per fast time."""
+    """How stiff a flow is: what `stiffness` finds. Rates are per fast time."""
 
     fastest: Float[Array, "*t"]
     """The largest rate, without its sign."""
@@ -88,7 +93,7 @@ class Stiffness(eqx.Module):
 
 
 def stiffness(rates: Float[Array | np.ndarray, "*t n"] | list[float]) -> Stiffness:
-    r"""How stiff a flow of such rates is, from its `spectrum`; of one at each time, one number for each.
+    r"""How stiff a flow of such `rates` is, from its `spectrum`, shape (n,); of shape (t, n), one number for each time.
 
     The ratio $\max\lvert\lambda\rvert / \min\lvert\lambda\rvert$ of extreme rates, and the largest step in fast time
     for which $y_{k+1} = y_k - h M\,\nabla R$ is stable, $h = 2/\max\lvert\lambda\rvert$. Rates below rounding of the

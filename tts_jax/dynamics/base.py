@@ -48,16 +48,21 @@ class Task(NamedTuple):
     """What a run is given; see `tts_jax.simulate`, which checks it first."""
 
     model: PyTree
+    """The start."""
     problem: AbstractProblem
+    """That has passed the model by its `check`."""
     slow_times: Float[Array, " t"]
     """Absolute: at `begin.slow_time` at the earliest."""
     begin: Begin
+    """The clocks at the start, and what the run before has left, where this one goes on from it."""
     key: Key[Array, ""] | None = None
     """Where samples are drawn."""
     samples: tuple[ArrayLike, ArrayLike] | None = None
+    """A stream to be replayed in place of drawing."""
     look: Look = silent
     """To be called from the host where nothing is traced."""
     checkpoint: str | os.PathLike[str] | None = None
+    """A file, for a dynamics that is `resumable`."""
 
     @property
     def elapsed(self) -> Float[Array, " t"]:
@@ -66,7 +71,10 @@ class Task(NamedTuple):
 
 
 class AbstractDynamics(eqx.Module):
-    """How training moves."""
+    """How training moves: the interface of every dynamics, and of those of your own.
+
+    A subclass says in `run` what a run does with a `Task`, and what its callers must know in the class variables.
+    """
 
     shards: eqx.AbstractClassVar[bool]
     """Whether runs can be spread over devices by `jax.shard_map`."""
@@ -79,15 +87,20 @@ class AbstractDynamics(eqx.Module):
         """Whether a run draws samples, and so needs a key or is given a stream."""
 
     def steps(self, slow_times: Float[np.ndarray, " t"]) -> int | None:
-        """How many steps lead to the last save time, where that is known beforehand; nothing may be traced."""
+        """How many steps lead to the last of `slow_times`, where that is known beforehand; nothing may be traced."""
         return None
 
     @abc.abstractmethod
     def run(self, task: Task) -> Trajectory:
-        """See `tts_jax.simulate`, which sees to `Trajectory.slow_time`."""
+        """The trajectory of a `task`. Called by `tts_jax.simulate`, which has checked the task and sees to
+        `Trajectory.slow_time`.
+
+        Raises `ValueError`, before any long work, for a model or a problem that the dynamics cannot treat.
+        """
 
     def side_by_side(self, model: PyTree, problem: AbstractProblem) -> bool:
-        """Whether on a CPU runs cost less as lanes of `jax.vmap` than one after the other."""
+        """Whether on a CPU runs of such a `model` on such a `problem` cost less as lanes of `jax.vmap` than one after
+        the other."""
         return False
 
 

@@ -41,21 +41,28 @@ class SGDDiffusion(AbstractDynamics):
 
     which is the gradient of a randomly weighted loss: a step costs two passes over nodes or rows.
 
+    **Arguments:**
+
+    - `epsilon`, `step_size`, `batch_size`: those of the SGD that is modelled
+    - `slow`, `frozen`: which leaves are slow, and which do not move, as of `SGD`
+    - `substeps`: steps of the solver for each step of SGD, a power of 2
+    - `adjoint`: how derivatives are taken: `diffrax.RecursiveCheckpointAdjoint()` (the default, for reverse mode) or
+      `diffrax.ForwardMode()`
+
     `diffrax.Euler` (Euler and Maruyama; weak order 1, the highest that Diffrax has for the Itô sense and noise of this
     kind) takes `substeps` steps for each step of SGD. Its weak error is O(h / `substeps`), a fraction of what SGD
     itself differs by; it is stable where `step_size / substeps` times the largest eigenvalue of $M \nabla^2 R$ is below
     2, so wherever the mean of SGD is. The motion within step p is drawn from `jax.random.fold_in(key, p)` by halving
-    (Lévy's construction): it depends on the key and the step number alone, and more `substeps`, a power of 2, follow
-    the same path more closely.
+    (Lévy's construction): it depends on the key and the step number alone, and more `substeps` follow the same path
+    more closely.
 
-    Clocks, save times, `epsilon`, `slow`, `frozen` and `checkpoint` are as of `SGD`: step p has fast time $t = hp$ and
-    slow time $\tau = \epsilon h p$, a save time is rounded to the nearest step, and a run that goes on with the same
-    key does so bit for bit. `stats.steps` counts the steps of the solver.
+    Clocks, save times and `checkpoint` are as of `SGD`: step p has fast time $t = hp$ and slow time
+    $\tau = \epsilon h p$, a save time is rounded to the nearest step, and a run that goes on with the same key does so
+    bit for bit. `stats.steps` counts the steps of the solver.
 
     Derivatives are those of the computed steps at a given path. Where two kinks of the network and the target meet, a
-    weight $w_q$ vanishes and its root has no derivative: derivatives of a single path are large there.
-    `adjoint` is `diffrax.RecursiveCheckpointAdjoint` (the default, for reverse mode) or `diffrax.ForwardMode`. In
-    32-bit an update of less than 1e-7 of a position near 1 is lost: use 64-bit for a small `epsilon * step_size`.
+    weight $w_q$ vanishes and its root has no derivative: derivatives of a single path are large there. In 32-bit an
+    update of less than 1e-7 of a position near 1 is lost: use 64-bit for a small `epsilon * step_size`.
 
     >>> import jax, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]), noise=0.1)
@@ -64,9 +71,9 @@ class SGDDiffusion(AbstractDynamics):
     >>> run.step.tolist()
     [0, 10, 20]
 
-    Raises `ValueError` for an `epsilon` or `step_size` that is not positive or does not fit `slow`, and in `simulate`
-    where there is no `key`, for `samples`, and for a problem whose covariance is not known: one of several inputs, or
-    with a `noise_law`, a `NormDataset` or a `GaussianRegression`.
+    Raises `ValueError` for an `epsilon` or `step_size` that is not positive or does not fit `slow`, for `substeps` that
+    are no power of 2, and in `simulate` where there is no `key`, for `samples`, and for a problem whose covariance is
+    not known: one of several inputs, or with a `noise_law`, a `NormDataset` or a `GaussianRegression`.
 
     Source: Li, Tai and E (2017), arXiv 1511.06251.
     """

@@ -40,17 +40,25 @@ class ReducedFlow(AbstractDynamics):
 
     $$\frac{du}{d\tau} = -\nabla_u R(a^*(u), u), \qquad a^*(u) = \operatorname{argmin}_a R(a, u) + \text{ridge}\,|a|^2$$
 
-    in slow time. $a^*$ (with the bias) solves the normal equations $(G + \text{ridge})\,a = b$; where $G$ is
-    singular, as for coincident neurons or a neuron outside [0, 1], it is the solution of least norm. The weights and
-    the bias of the start do not matter. `fast_time` and `step` of the trajectory are None. With `ridge > 0` the
-    positions follow the penalised risk; `Trajectory.risk` is still the risk itself.
+    in slow time, with R the mean squared error without a factor 1/2. $a^*$ (with the bias) solves the normal equations
+    $(G + \text{ridge})\,a = b$; where $G$ is singular, as for coincident neurons or a neuron outside [0, 1], it is the
+    solution of least norm. The weights and the bias of the start do not matter. `fast_time` and `step` of the
+    trajectory are None.
+
+    **Arguments:**
+
+    - `ridge`: 0 or more. Where it is positive the positions follow the penalised risk; `Trajectory.risk` is still the
+      risk itself
+    - `rtol`, `atol`: the local error of a step is kept below `atol + rtol * |y|`; by default both are 1e-10 in 64-bit,
+      1e-5 in 32-bit
+    - `max_steps`: caps the solver's steps; a run that ends early says why in `status`
+    - `adjoint`: how derivatives are taken, as of `GradientFlow`
 
     For smooth steps on a `PiecewiseConstant` of one input, `Rodas5P` solves the differential-algebraic equation of
     index 1, $0 = \nabla_a(R + \text{ridge}\,|a|^2)$ beside that of u, in local coordinates with banded matrices: a step
     is linear in the neurons, and runs lie side by side under `jax.vmap`. At each save the weights are fitted once more.
     Elsewhere, in reverse, and with `adjoint=diffrax.ForwardMode()`, it solves for the positions alone, with the
-    Jacobian $R_{ua} R_{aa}^+ R_{au} - R_{uu}$. The local error is kept below `rtol = atol = 1e-10` in 64-bit, 1e-5 in
-    32-bit.
+    Jacobian $R_{ua} R_{aa}^+ R_{au} - R_{uu}$.
 
     *Neurons that merge.* Neighbours may close up on a jump, their weights growing without bound with opposite signs:
     together they draw a step steeper than their activation. What is regular there is the sum of the weights and
@@ -59,9 +67,15 @@ class ReducedFlow(AbstractDynamics):
     $(\lambda/\eta)^{1/4}\,\eta$, and their risk is off by $O(\lambda^{1/2})$, $10^{-9}$ for two on a jump of height 4.
     Of three, it is off by $O(\lambda^{1/5})$, as that of `GradientFlow` is by $O(\epsilon^{1/5})$.
 
-    Differentiable as `GradientFlow` is, by the same `adjoint`.
+    >>> import tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+    >>> model = tts.ShallowNetwork([[0.0], [0.0]], [[0.3], [0.8]], 0.0, tts.SmoothStep(0.2))
+    >>> run = tts.simulate(tts.ReducedFlow(), model, problem, [0.0, 0.1])
+    >>> bool(run.risk[-1] < run.risk[0]), run.fast_time is None
+    (True, True)
 
-    Raises `ValueError` for a negative `ridge`, and in `simulate` for a model or a problem without normal equations.
+    Raises `ValueError` for a negative `ridge` and for tolerances or `max_steps` that are not positive, and in
+    `simulate` for a model or a problem without normal equations.
 
     Source: Marion and Berthier (2023), arXiv 2304.09576; Golub and Pereyra (1973) for variable projection.
     """

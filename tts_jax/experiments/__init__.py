@@ -18,10 +18,11 @@ from .base import (
     number as number,
 )
 from .comparison import Comparison as Comparison, to_dataset as to_dataset
+from .convergence import Convergence as Convergence
 from .finite_data import FiniteData as FiniteData
 from .is_diffusion import IsDiffusion as IsDiffusion
 from .learning_order import LearningOrder as LearningOrder
-from .orders import Convergence as Convergence, Orders as Orders
+from .orders import Orders as Orders
 from .presets import PRESETS as PRESETS, preset as preset
 from .regime_atlas import RegimeAtlas as RegimeAtlas
 from .reproduce import (

@@ -25,6 +25,7 @@ class Verdict(enum.StrEnum):
 
     HOLDS = "holds"
     FAILS = "fails"
+    """The data contradict it."""
     UNDECIDED = "undecided"
     """Neither: too few repeats, or runs that failed."""
     NOT_JUDGED = "not judged"
@@ -84,9 +85,14 @@ class Evidence(eqx.Module):
 
 
 class Outcome(eqx.Module):
+    """What came of a run of an experiment."""
+
     experiment: "AbstractExperiment"
+    """As it was run."""
     folder: pathlib.Path
+    """Where everything was written."""
     evidence: Evidence
+    """What was measured, and what it says of the claims."""
     seconds: float
     """Of the whole run, compilation and drawing included."""
 
@@ -104,12 +110,15 @@ class AbstractExperiment(eqx.Module):
     """
 
     name: str
+    """Of the preset."""
     profile: str
     """quick or paper."""
     shows: str
     """The figures of the paper, as in "Figures 3 and 4"; or what takes their place."""
     description: str
+    """In a sentence."""
     seed: int = eqx.field(default=0, kw_only=True)
+    """Of starts and samples."""
 
     def __check_init__(self):
         checks.count("seed", self.seed, at_least=0, below=2**32)
@@ -121,10 +130,10 @@ class AbstractExperiment(eqx.Module):
 
     @abc.abstractmethod
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
-        """Does the work, and writes figures and data into `folder`, which exists."""
+        """Does the work, and writes figures and data into `folder`, which exists. `report` is told how far it is."""
 
     def check_folder(self, folder: pathlib.Path) -> bool:
-        """Whether it holds this run already. Raises `ValueError` where it holds another."""
+        """Whether the `folder` holds this run already. Raises `ValueError` where it holds another."""
         path = folder / "summary.json"
         if not path.exists():
             return False
@@ -142,7 +151,8 @@ class AbstractExperiment(eqx.Module):
 
     def run(self, out: str | os.PathLike[str], report: Report | None = None) -> Outcome:
         """Measures, and writes into the folder `out` the figures, the data, and `summary.json`: configuration, what was
-        found, and where it comes from. No claim is judged where a setting that it is about is not the preset's.
+        found, and where it comes from. `report` is told how far it is; by default nothing is. No claim is judged where
+        a setting that it is about is not the preset's.
 
         Raises `ValueError` where the folder cannot be written into, or holds the results of another configuration. A
         simulation that fails shows in its status.
@@ -182,7 +192,11 @@ def _configuration(experiment: AbstractExperiment) -> dict[str, Any]:
 
 
 def number(value: int | float) -> str:
-    """1,750,000 or 0.007969, as tables show it."""
+    """The `value` as tables show it: an integer in full, anything else to four digits.
+
+    >>> number(1750000), number(0.00796912)
+    ('1,750,000', '0.007969')
+    """
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 

@@ -46,6 +46,7 @@ class Comparison(AbstractStaircase):
     epsilon: float
     """How many times slower the positions move. Of SGD and the flow: the limit has none."""
     step_size: float
+    """Of SGD, in fast time."""
     slow_time: float
     """The end of training, in slow time."""
     saves: int
@@ -199,9 +200,13 @@ def _findings(comparison: Comparison, summary: Summary) -> tuple[Finding, ...]:
 
 
 def to_dataset(trajectories: Mapping[str, Trajectory], comparison: Comparison) -> "xarray.Dataset":
-    """All trajectories along a dimension `dynamics`, with their status and cost; the configuration as attributes.
+    """All `trajectories` along a dimension `dynamics`, with their status and cost; the configuration of the
+    `comparison` as attributes.
 
-    A clock that a dynamics lacks is NaN.
+    `trajectories` are given by the names of their dynamics, at the same save times. A clock that a dynamics lacks is
+    NaN.
+
+    Raises `ValueError` for a model that is not a `ShallowNetwork`.
     """
     import xarray
 

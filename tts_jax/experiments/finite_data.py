@@ -40,19 +40,25 @@ class FiniteData(AbstractExperiment):
     """
 
     dimension: int
+    """Of the inputs."""
     points: int
+    """Rows of data."""
     repeats: int
+    """Starts, each with points of its own."""
     eta: float | None = 0.01
     """Of the smoothed steps; None for ReLU."""
     neurons: int = 10
     """For each coordinate."""
     weight_range: float = 3.0
+    """Weights start i.i.d. uniform between 0 and this."""
     step_size: float = 1.0
+    """Of full-batch descent, in fast time."""
     epsilons: tuple[float, float] = (1.0, 0.01)
     """One step size for both layers, and slow positions."""
     budgets: tuple[int, int] = (300, 5000)
     """The published numbers of steps of the two arms."""
     saves: int = 60
+    """At geometrically spaced steps; those of the budgets are added."""
 
     def __check_init__(self):
         for name in ("dimension", "points", "repeats", "neurons", "saves"):

@@ -54,8 +54,9 @@ class IsDiffusion(AbstractStaircase):
     step_sizes: tuple[float, ...]
     """One for each of `epsilons`."""
     slow_times: tuple[float, ...]
-    """The end of training, for each of them."""
+    """The end of training in slow time, for each of them."""
     seeds: int
+    """How many starts."""
     amplifications: tuple[int, ...] = (1, 2, 4, 8, 16)
     """The l of SVAG: 1, which is SGD, and larger ones."""
     substeps: int = 4

@@ -1,110 +1,37 @@
-"""With which order SGD, the flow, the reduced flow and the limit approach each other."""
+"""With which order SGD, its diffusion, the flow, the reduced flow and the limit approach each other."""
 
+import concurrent.futures
+import os
 import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt
-from scipy import stats
+from jaxtyping import Array, Float, Int, Key, UInt
 
 from .. import _checks as checks
-from ..diagnostics import Order, order
+from .._workers import workers
 from ..distance import distance
-from ..dynamics import SGD, GradientFlow, ReducedFlow, TwoTimescaleLimit
+from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, SGDDiffusion, TwoTimescaleLimit
 from ..networks import ShallowNetwork
 from ..problems import Regression
 from ..simulate import simulate
 from ..sweeps.grid import sample_key
-from ..trajectory import Trajectory
-from .base import Evidence, Finding, Report, Table, Verdict, number
+from ..trajectory import Status, Trajectory
+from .base import Evidence, Report, number
+from .convergence import Convergence, dataset
 from .staircase import AbstractStaircase
 
-if TYPE_CHECKING:
-    import xarray
-
-MARGIN = 0.1
-"""An order agrees with the expected one where its interval is so near to it, and does not where none of it is."""
-
-
-class Convergence(eqx.Module):
-    """How far one dynamics is from another, for each value of what parts them: a panel of the figure."""
-
-    name: str
-    """Of the pair, in words."""
-    parameter: str
-    """Its symbol."""
-    measure: str
-    """Of the errors."""
-    expected: float
-    """The order that theory gives."""
-    values: Float[np.ndarray, " k"]
-    errors: Float[np.ndarray, "k repeats"]
-    """NaN for a run that failed."""
-
-    @property
-    def counted(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """Values and errors of the runs that have not failed."""
-        values = np.broadcast_to(self.values[:, None], self.errors.shape)
-        known = np.isfinite(self.errors) & (self.errors > 0)
-        return values[known], self.errors[known]
-
-    @property
-    def fit(self) -> Order | None:
-        """None where runs failed for all values but one."""
-        values, errors = self.counted
-        return order(errors, values) if len(set(values)) > 1 else None
-
-    @property
-    def spread(self) -> float:
-        """The standard deviation of the logarithm of an error over repeats; NaN where there are none."""
-        if self.errors.shape[1] < 2:
-            return np.nan
-        return float(np.sqrt(np.mean(np.var(np.log(self.errors), axis=1, ddof=1))))
-
-    @property
-    def bands(self) -> Float[np.ndarray, "k 3"]:
-        """The geometric mean over repeats, and its 95 % t interval on a log scale."""
-        logs, repeats = np.log(self.errors), self.errors.shape[1]
-        mean = logs.mean(axis=1)
-        margin = np.zeros(len(mean))
-        if repeats > 1:
-            margin = stats.t.ppf(0.975, repeats - 1) * logs.std(axis=1, ddof=1) / repeats**0.5
-        return np.exp(np.stack([mean, mean - margin, mean + margin], axis=1))
-
-    @property
-    def neighbours(self) -> Float[np.ndarray, "pairs repeats"]:
-        """The slope of each repeat between neighbouring values."""
-        return np.diff(np.log(self.errors), axis=0) / np.diff(np.log(self.values))[:, None]
-
-    @property
-    def finding(self) -> Finding:
-        claim = f"{self.name}: the order in {self.parameter} is {self.expected:g}"
-        values, _ = self.counted
-        missing = f"; {self.errors.size - len(values)} of {self.errors.size} runs failed" * (
-            len(values) < self.errors.size
-        )
-        if (fit := self.fit) is None:
-            return Finding(claim, f"too few runs for a slope{missing}", Verdict.UNDECIDED)
-        low, high = self.expected - MARGIN, self.expected + MARGIN
-        holds, fails = low < fit.low and fit.high < high, fit.high < low or fit.low > high
-        said = f"{fit} from {number(self.values.max())} to {number(self.values.min())}"
-        if self.errors.shape[1] > 1 and not missing:
-            slopes, steps = self.neighbours, np.abs(np.diff(np.log(self.values)))
-            said += (
-                f", {self.errors.shape[1]} paths each; between neighbouring {self.parameter} the slopes of single "
-                f"paths scatter by {slopes.std(ddof=1):.2f} ({slopes.min():.2f} to {slopes.max():.2f}): errors of "
-                f"single paths scatter by a factor {np.exp(self.spread):.2f}, which makes "
-                f"{2**0.5 * self.spread / steps.mean():.2f}"
-            )
-        return Finding(claim, said + missing, Verdict.of(holds, fails))
+GROUPS = 16
+"""Of the paths whose mean risks are compared, each with a mean of its own."""
+OF_SGD = 4
+"""Paths of SGD for each of the diffusion, which costs far more."""
 
 
 class Orders(AbstractStaircase):
-    r"""The errors at one slow time, from one start, of three approximations on the way from SGD to the limit.
+    r"""The errors from one start, at a slow time, of the approximations on the way from SGD to the limit.
 
     - flow to reduced flow, the $L^2$ distance over `epsilons`: of order 1, after a layer of slow time $O(\epsilon)$,
       which ends late where the weights have slow directions of their own
@@ -112,6 +39,12 @@ class Orders(AbstractStaircase):
       the width of the neurons itself makes $O(\eta^{1/2})$)
     - SGD to flow, the $L^2$ distance over `step_sizes` with the ratio `epsilon`: of order 1/2, for paths of
       `seeds` independent streams of samples at each step size
+    - diffusion to SGD, the difference of their mean risks at `weak_slow_time` over `weak_step_sizes`: of order 1 (Li,
+      Tai and E, 2017). To first order it does not depend on the noise: SGD is ahead of its diffusion as explicit Euler
+      is ahead of the flow, and batches of `weak_batch_size` only make the sampling noise smaller. Means are taken over
+      `GROUPS` groups, each of `weak_paths` paths at the largest step size and of proportionally more at smaller ones:
+      sampling noise, of order 1/2, is then the same part of every difference. The solver of the diffusion, with four
+      steps for one of SGD, takes a quarter of it
 
     Slopes are fitted on a log scale, with t intervals. Near `slow_time` no neuron should hit a jump, where the limit
     has a kink. The error of one path is the size of a random vector, so that slopes between neighbouring step sizes
@@ -129,15 +62,21 @@ class Orders(AbstractStaircase):
     etas: tuple[float, ...]
     step_sizes: tuple[float, ...]
     seeds: int
+    weak_step_sizes: tuple[float, ...]
+    """Of SGD beside its diffusion."""
+    weak_paths: int
+    """Of the diffusion in each group."""
     epsilon: float = 1e-3
-    """Of SGD, and the flow beside it."""
+    """Of SGD, and the flow and the diffusion beside it."""
     slow_time: float = 1e-3
+    weak_slow_time: float = 3.2e-5
+    weak_batch_size: int = 16
     neurons: int = 20
 
     def __check_init__(self):
-        for name in ("epsilon", "slow_time"):
+        for name in ("epsilon", "slow_time", "weak_slow_time"):
             checks.positive(name, getattr(self, name))
-        for name in ("epsilons", "etas", "step_sizes"):
+        for name in ("epsilons", "etas", "step_sizes", "weak_step_sizes"):
             values = getattr(self, name)
             for value in values:
                 checks.positive(name, value)
@@ -147,7 +86,10 @@ class Orders(AbstractStaircase):
                 )
         for step_size in self.step_sizes:
             self.check_steps(self.slow_time, self.epsilon, step_size)
-        checks.count("neurons", self.neurons)
+        for step_size in self.weak_step_sizes:
+            self.check_steps(self.weak_slow_time, self.epsilon, step_size)
+        for name in ("neurons", "weak_paths", "weak_batch_size"):
+            checks.count(name, getattr(self, name))
         self.check_seeds("seeds")
 
     @property
@@ -160,15 +102,17 @@ class Orders(AbstractStaircase):
             "η of the reduced flow": span(self.etas),
             "h of SGD": span(self.step_sizes),
             "paths of SGD": number(self.seeds),
+            "h of means": f"{span(self.weak_step_sizes)}, batches of {self.weak_batch_size}",
+            "paths of means": f"{GROUPS} x {number(self.weak_paths)} and more",
             "ε of SGD": number(self.epsilon),
-            "slow time": number(self.slow_time),
+            "slow time": f"{number(self.slow_time)}, of means {number(self.weak_slow_time)}",
             "neurons": number(self.neurons),
             "η": number(self.eta),
         }
 
     @property
     def panels(self) -> tuple[Callable[["Orders"], Convergence], ...]:
-        return _flow_to_reduced, _reduced_to_limit, _sgd_to_flow
+        return _flow_to_reduced, _reduced_to_limit, _sgd_to_flow, _diffusion_to_sgd
 
     @property
     def end(self) -> Float[Array, " 1"]:
@@ -185,11 +129,11 @@ class Orders(AbstractStaircase):
             found.append(panel(self))
         report("drawing", 0, 0)
         self._draw(found, folder / "orders.png")
-        _dataset(found).to_netcdf(folder / "orders.nc", engine="scipy")
+        dataset(found).to_netcdf(folder / "orders.nc", engine="scipy")
         return Evidence(
             figures=("orders.png",),
             findings=tuple(each.finding for each in found),
-            tables=tuple(map(_table, found)),
+            tables=tuple(each.table for each in found),
             files=("orders.nc",),
             results=tuple(found),
         )
@@ -263,23 +207,42 @@ def _each_path(
     return jax.vmap(error)(seeds)
 
 
-def _table(found: Convergence) -> Table:
-    rows = tuple(
-        (number(float(value)), *(number(float(x)) for x in band))
-        for value, band in zip(found.values, found.bands, strict=True)
+def _diffusion_to_sgd(setting: Orders) -> Convergence:
+    sizes, end = np.array(setting.weak_step_sizes), jnp.array([setting.weak_slow_time])
+
+    def start(dynamics: AbstractDynamics, stream: int, portions: int) -> list[concurrent.futures.Future]:
+        """Each with `weak_paths` of every group."""
+        key = jax.random.fold_in(sample_key(jax.random.key(setting.seed)), stream)
+        keys = jax.random.split(key, (portions, setting.weak_paths, GROUPS))
+        return [pool.submit(_mean_risks, dynamics, each, setting.start, setting.problem, end) for each in keys]
+
+    with workers(os.cpu_count() or 1) as pool:
+        running = []
+        for k, step_size in enumerate(sizes):
+            settings, portions = (setting.epsilon, step_size, setting.weak_batch_size), round(sizes.max() / step_size)
+            diffusion = start(SGDDiffusion(*settings), 2 * k, portions)
+            running.append((diffusion, start(SGD(*settings), 2 * k + 1, OF_SGD * portions)))
+        means = np.array([[np.mean([each.result() for each in arm], axis=0) for arm in arms] for arms in running])
+    return Convergence(
+        *("diffusion to SGD", "h", "difference of mean risks", 1.0),
+        values=sizes,
+        errors=np.abs(means[:, 0] - means[:, 1]),
+        repeat="group",
     )
-    if found.errors.shape[1] == 1:
-        return Table((found.parameter, found.measure), tuple(row[:2] for row in rows), found.name)
-    return Table((found.parameter, f"{found.measure}, mean", "95 % from", "to"), rows, found.name)
 
 
-def _dataset(found: list[Convergence]) -> "xarray.Dataset":
-    import xarray
+@eqx.filter_jit
+def _mean_risks(
+    dynamics: AbstractDynamics,
+    keys: Key[Array, "paths groups"],
+    start: ShallowNetwork,
+    problem: Regression,
+    slow_time: Float[Array, " 1"],
+) -> Float[Array, " groups"]:
+    """Of each group; NaN where a path failed."""
 
-    def axes(each: Convergence) -> tuple[str, str]:
-        return f"value of {each.name}", f"path of {each.name}"
+    def risk(key):
+        run = simulate(dynamics, start, problem, slow_time, key=key)
+        return jnp.where(run.status == Status.SUCCESSFUL, run.risk[0], jnp.nan)
 
-    return xarray.Dataset(
-        {each.name: (axes(each), each.errors, {"long_name": each.measure}) for each in found},
-        coords={axes(each)[0]: (axes(each)[0], each.values, {"long_name": each.parameter}) for each in found},
-    )
+    return jnp.mean(jax.lax.map(jax.vmap(risk), keys), axis=0)

@@ -8,21 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from ..plot.style import STYLE, new_figure
+from ..plot.style import STYLE, WIDTH, new_figure
 
 if TYPE_CHECKING:
-    from .orders import Convergence
+    from .convergence import Convergence
 
-COLUMN = 2.5
-"""Inches."""
 RUNS, FIT, THEORY = "#0072B2", "#D55E00", "0.5"
 
 
 def panels(found: list["Convergence"]) -> Figure:
-    """One beside the other: every run as a dot, means with 95 % intervals, the fitted line, and the slope of theory."""
+    """Four panels: every run as a dot, means with 95 % intervals, the fitted line, and the slope of theory."""
     with rc_context(STYLE):
-        figure = new_figure(COLUMN * len(found), 2.6)
-        for axes, each in zip(np.ravel(figure.subplots(1, len(found))), found, strict=True):
+        figure = new_figure(WIDTH, 4.8)
+        for axes, each in zip(np.ravel(figure.subplots(2, 2)), found, strict=True):
             _draw(axes, each)
         handles, labels = figure.axes[-1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
@@ -32,7 +30,9 @@ def panels(found: list["Convergence"]) -> Figure:
 def _draw(axes: Axes, found: "Convergence") -> None:
     values, errors = found.counted
     many = found.errors.shape[1] > 1
-    axes.plot(values, errors, "o", color=RUNS, markersize=2.2 if many else 4, markeredgewidth=0, alpha=0.6, label="run")
+    size = 2.2 if many else 4
+    label = "run, or group of runs"
+    axes.plot(values, errors, "o", color=RUNS, markersize=size, markeredgewidth=0, alpha=0.6, label=label)
     mean, low, high = found.bands.T
     if many:
         bars = np.stack([mean - low, high - mean])

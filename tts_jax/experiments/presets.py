@@ -103,6 +103,7 @@ REGIME_ATLAS = RegimeAtlas(
     sizes=(5, 8, 12, 16, 20, 30, 40, 60),
     seeds=64,
     slow_times=(0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
+    hit_epsilons=(0.1, 1e-3, 1e-5),
     sgd_epsilons=(1.0, 0.1, 0.01),
     sgd_sizes=(5, 12, 20, 40),
     sgd_seeds=8,
@@ -129,6 +130,8 @@ ORDERS = Orders(
     etas=(4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4),
     step_sizes=(2.4e-4, 1.2e-4, 6e-5, 3e-5, 1.5e-5, 7.5e-6, 3.75e-6),
     seeds=128,
+    weak_step_sizes=(0.016, 8e-3, 4e-3, 2e-3),
+    weak_paths=160,
 )
 LEARNING_ORDER = LearningOrder(
     name="learning-order",
@@ -209,6 +212,8 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         etas=(2e-3, 1e-3, 5e-4),
         step_sizes=(1.2e-4, 3e-5, 7.5e-6),
         seeds=64,
+        weak_step_sizes=(0.016, 8e-3, 4e-3),
+        weak_paths=32,
     ),
     ORDERS,
     dataclasses.replace(LEARNING_ORDER, profile="quick", starts=8, sgd_repeats=6, step_size=1e-2),
@@ -233,6 +238,7 @@ UNCLAIMED = frozenset(
         "sgd_seeds",
         "shows",
         "starts",
+        "weak_paths",
     }
 )
 """Settings that no claim is about: which repeats are drawn, how many, and what the figures show of them."""
@@ -248,7 +254,16 @@ def changes(experiment: AbstractExperiment) -> tuple[str, ...]:
 
 
 def preset(name: str, profile: str = "quick", **changes: Any) -> AbstractExperiment:
-    """An experiment, with some of its fields changed: `preset("two-timescale", neurons=30)`.
+    """An experiment by its `name`, with some of its fields changed.
+
+    **Arguments:**
+
+    - `name`: one of `tts-jax list`
+    - `profile`: "quick", or "paper" for the paper's own numbers
+    - `changes`: other values of fields of the experiment
+
+    >>> preset("two-timescale", neurons=30).neurons
+    30
 
     Raises `ValueError` for an unknown name, profile or field, and for values that cannot be simulated.
     """

@@ -4,17 +4,21 @@ import pathlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import ArrayLike, Real
 
 from .. import _checks as checks
 from ..dynamics import SGD, AbstractDynamics, GradientFlow
 from ..sweeps import sweep
 from .base import Evidence, Finding, Report, Table, Verdict, number
 from .claims import Repeats
+from .regime_theory import Explained, predict
 from .staircase import AbstractStaircase
 
 if TYPE_CHECKING:
     import xarray
 
+TOLERANCE = 1e-6
+"""Of the flows."""
 SETTLED = 0.01
 """A run without success is unsettled where its risk fell by more than this share between the last two saves."""
 
@@ -25,9 +29,14 @@ class RegimeAtlas(AbstractStaircase):
 
     A run has converged where its last risk is below ten times the floor that the width of the neurons sets; a run that
     fails has not. The flow is solved to a tolerance of 1e-6. Start and samples of seed s are those of `Comparison`.
-    Writes
+
+    Beside the flows stands what theory says of each from its start alone: whether every piece of the target holds two
+    neurons, and whether the two-timescale limit from there has converged; and, of starts with `hit_neurons` neurons
+    that have a closed form, when each jump is hit. Writes
 
     - `atlas.png`, both maps, with the exact probability that every piece of the target holds two neurons
+    - `theory.png`, shares of success, last errors, hit times and forecasts beside theory
+    - `theory.nc`, what theory says, and the hit times of the flow
     - `flow.zarr` and `sgd.zarr`, the data sets of both sweeps: see `tts_jax.load`. Interrupted, the same experiment in
       the same folder goes on where it was.
 
@@ -44,6 +53,9 @@ class RegimeAtlas(AbstractStaircase):
     sgd_sizes: tuple[int, ...]
     sgd_seeds: int
     sgd_slow_time: float
+    hit_epsilons: tuple[float, ...]
+    """Of the flows whose hit times are measured."""
+    hit_neurons: int = 30
     step_size: float = 1e-5
 
     def __check_init__(self):
@@ -52,12 +64,12 @@ class RegimeAtlas(AbstractStaircase):
             raise ValueError(f"the flow needs two slow times to be compared, got {self.slow_times}")
         for name in ("step_size", "sgd_slow_time"):
             checks.positive(name, getattr(self, name))
-        for name in ("epsilons", "sgd_epsilons"):
+        for name in ("epsilons", "sgd_epsilons", "hit_epsilons"):
             for value in getattr(self, name):
                 checks.positive(name, value)
         for epsilon in self.sgd_epsilons:
             self.check_steps(self.sgd_slow_time, epsilon, self.step_size)
-        for size in (*self.sizes, *self.sgd_sizes):
+        for size in (*self.sizes, *self.sgd_sizes, self.hit_neurons):
             checks.count("neurons", size)
         for name in ("seeds", "sgd_seeds"):
             self.check_seeds(name)
@@ -75,7 +87,13 @@ class RegimeAtlas(AbstractStaircase):
             "η": number(self.eta),
         }
 
+    def flow(self, epsilon: Real[ArrayLike, ""]) -> GradientFlow:
+        return GradientFlow(epsilon, rtol=TOLERANCE, atol=TOLERANCE)
+
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
+        from ..plot.style import save
+        from .regime_theory_figure import panels
+
         def run(
             name: str, arm: AbstractDynamics, times: object, epsilons: object, sizes: object, seeds: int
         ) -> "xarray.Dataset":
@@ -91,19 +109,23 @@ class RegimeAtlas(AbstractStaircase):
                 progress=lambda done, total: report(f"runs of {name}", done, total),
             )
 
-        flow = GradientFlow(1.0, rtol=1e-6, atol=1e-6)
-        flows = run("flow", flow, self.slow_times, self.epsilons, self.sizes, self.seeds)
+        flows = run("flow", self.flow(1.0), self.slow_times, self.epsilons, self.sizes, self.seeds)
         sgd, end = SGD(1.0, self.step_size), [self.sgd_slow_time]
         sgds = run("sgd", sgd, end, self.sgd_epsilons, self.sgd_sizes, self.sgd_seeds)
+        report("theory", 0, 0)
+        said = predict(self)
+        said.to_netcdf(folder / "theory.nc", engine="scipy")
+        explained = Explained(self, flows, said)
         report("drawing", 0, 0)
         counts = self._counts(flows)
         self._draw(flows, sgds, counts, folder / "atlas.png")
+        save(panels(explained), folder / "theory.png")
         return Evidence(
-            figures=("atlas.png",),
-            findings=self._findings(flows, sgds, counts),
-            tables=(self._table("gradient flow", flows), self._table("SGD", sgds)),
-            files=("flow.zarr", "sgd.zarr"),
-            results=(flows, sgds),
+            figures=("atlas.png", "theory.png"),
+            findings=(*self._findings(flows, sgds, counts), *explained.findings()),
+            tables=(self._table("gradient flow", flows), self._table("SGD", sgds), *explained.tables()),
+            files=("flow.zarr", "sgd.zarr", "theory.nc"),
+            results=(flows, sgds, said),
             record={"success": self.success, "flow": counts},
         )
 

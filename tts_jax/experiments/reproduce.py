@@ -17,20 +17,29 @@ from .presets import PRESETS
 
 
 class Reproduction(eqx.Module):
+    """What came of several experiments, one after the other."""
+
     folder: pathlib.Path
+    """Where the page is, and a folder for each experiment."""
     outcomes: tuple[Outcome, ...]
+    """One for each experiment, in order."""
 
     @property
     def page(self) -> pathlib.Path:
+        """To be opened in a browser."""
         return self.folder / "index.html"
 
     @property
     def seconds(self) -> float:
+        """Of all of them."""
         return sum(outcome.seconds for outcome in self.outcomes)
 
 
 def figures_of_the_paper(profile: str = "quick") -> tuple[AbstractExperiment, ...]:
-    """The experiments that stand behind a figure of the paper, in its order.
+    """The experiments that stand behind a figure of the paper, in its order, in one `profile`: "quick" or "paper".
+
+    >>> [experiment.shows for experiment in figures_of_the_paper("paper")][:2]
+    ['Figure 1', 'Figure 2']
 
     Raises `ValueError` for an unknown profile.
     """
@@ -44,12 +53,15 @@ def figures_of_the_paper(profile: str = "quick") -> tuple[AbstractExperiment, ..
 def reproduce(
     experiments: Sequence[AbstractExperiment], out: str | os.PathLike[str], report: Report | None = None
 ) -> Reproduction:
-    """Runs one experiment after the other, each into a folder of its own name in `out`, and writes beside them
+    """Runs one of the `experiments` after the other, each into a folder of its own name in `out`, and writes beside
+    them
 
     - `index.html`, each figure beside its settings, the claims, what was measured, and the time it took
     - `table.md`, the same without figures, and `reproduction.json`, for programs
 
-    All three are written anew after each experiment. Raises `ValueError` where the folder cannot be written into.
+    All three are written anew after each experiment. `report(phase, done, total)` is told how far it is.
+
+    Raises `ValueError` where the folder cannot be written into, and for what is no list of experiments.
     """
     folder = checks.writable_folder(out)
     report = silent if report is None else checks.function("report", report, "print")

@@ -23,8 +23,11 @@ class AbstractStaircase(AbstractExperiment):
     """
 
     eta: float = eqx.field(default=4e-3, kw_only=True)
+    """The width of the neurons."""
     noise: float = eqx.field(default=1.0, kw_only=True)
+    """Of the labels, as of `Regression`."""
     jumps: tuple[float, ...] = eqx.field(default=(0.2, 0.35, 0.5, 0.65, 0.8), kw_only=True)
+    """Of the target, and `values` between them, as of `PiecewiseConstant`."""
     values: tuple[float, ...] = eqx.field(default=(1.0, 5.0, 1.0, 3.0, 1.0, 5.0), kw_only=True)
 
     def __check_init__(self):

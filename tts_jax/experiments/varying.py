@@ -45,9 +45,13 @@ class VaryingEpsilon(AbstractStaircase):
     """
 
     seeds: int
+    """How many starts."""
     epsilons: tuple[float, ...] = (0.01, 0.1, 1.0)
+    """The ratios."""
     step_size: float = 1e-5
+    """In fast time."""
     slow_time: float = 3.0
+    """The end of training, in slow time."""
     neurons: int = 20
 
     def __check_init__(self):

@@ -24,15 +24,26 @@ def boxes(
     filled: tuple[str, Mapping[str, Bool[np.ndarray, " n"]]] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """`{series: {group: values}}`: a box for each series in each group, on a log scale.
+    """A box for each series in each group, on a log scale, with every run as a dot.
 
     Boxes run from quartile to quartile with a line at the median; whiskers reach the last run within one and a half
-    times their length. Every run is a dot, at a place across the box that depends on its rank among the runs alone.
-    `reference` is a labelled horizontal line; `filled` says in words what a full dot means, and for each group which
-    are full. A value that is not positive and finite is no dot; how many there are stands above its box.
-    `ax` (of Matplotlib) is drawn into in place of a new figure; its figure is returned.
+    times their length. A dot's place across the box depends on its rank among the runs alone. A value that is not
+    positive and finite is no dot; how many there are stands above its box.
 
-    Raises `ValueError` where there is no series, or the groups of two series differ.
+    **Arguments:**
+
+    - `values`: `{series: {group: values}}`, of the same groups in each series, a number for each run
+    - `label`: of the vertical axis
+    - `reference`: a horizontal line and its label, as in `("floor", 0.008)`
+    - `filled`: what a full dot means, in words, and for each group which are full, as in
+      `("converged", {"0.1": [True, False]})`
+    - `ax`: axes of Matplotlib to draw into, in place of a new figure; their figure is returned
+
+    >>> figure = boxes({"SGD": {"0.1": [0.2, 0.3], "1": [0.5, 0.8]}}, label="error", reference=("floor", 0.1))
+    >>> figure.axes[0].get_ylabel()
+    'error'
+
+    Raises `ValueError` where there is no series, the groups of two series differ, or a value is no number.
     """
     tables = list(values.values()) if isinstance(values, Mapping) else []
     groups = list(tables[0]) if tables and isinstance(tables[0], Mapping) else []
@@ -74,6 +85,12 @@ def boxes(
     return figure
 
 
+def apart(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Places from -1/2 to 1/2 that depend on ranks alone: in steps of the golden ratio neighbours lie apart."""
+    rank = np.argsort(np.argsort(values))
+    return np.modf(rank * 0.618)[0] - 0.5
+
+
 def _labelled(name: str, pair: Any, kind: Any, example: str) -> tuple[Any, Any]:
     """A pair of a text and what it stands for; two times None where it is None."""
     if pair is None:
@@ -109,8 +126,7 @@ def _draw_box(
         capprops=line,
         medianprops=line | {"linewidth": 1.8},
     )
-    rank = np.argsort(np.argsort(values[shown]))
-    across = place + 0.6 * width * (np.modf(rank * 0.618)[0] - 0.5)  # golden ratio: neighbours lie apart
+    across = place + 0.6 * width * apart(values[shown])
     inside = np.full(int(np.sum(shown)), colour, object)
     if full is not None:
         inside[~full[shown]] = "white"

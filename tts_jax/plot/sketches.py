@@ -37,12 +37,19 @@ DIMENSION: dict[str, Any] = {"arrowstyle": "<->", "shrinkA": 0, "shrinkB": 0, "l
 def notation(network: ShallowNetwork, target: PiecewiseConstant, *, ax: Axes | None = None) -> Figure:
     r"""Target and network with their symbols.
 
-    Jumps $v_i$ and values $f_i$ of the target, positions $u_j$ and the width $\eta$ of the neurons, the smallest jump
-    $\Delta f = \min_i |f_i - f_{i-1}|$ and the smallest piece $\Delta v = \min_i (v_{i+1} - v_i)$, with $v_0 = 0$ and
-    $v_{n+1} = 1$; all read off the two objects. `ax` (of Matplotlib) is drawn into in place of a new figure; its figure
-    is returned.
+    Jumps $v_i$ and values $f_i$ of the `target`, positions $u_j$ and the width $\eta$ of the neurons of the `network`,
+    the smallest jump $\Delta f = \min_i |f_i - f_{i-1}|$ and the smallest piece $\Delta v = \min_i (v_{i+1} - v_i)$,
+    with $v_0 = 0$ and $v_{n+1} = 1$; all read off the two objects. `ax` (of Matplotlib) is drawn into in place of a new
+    figure; its figure is returned.
 
-    Raises `ValueError` for a network that is not a one-dimensional one of `SmoothStep` neurons.
+    >>> import tts_jax as tts
+    >>> network = tts.ShallowNetwork([[1.0], [-0.5]], [[0.3], [0.7]], 0.0, tts.SmoothStep(0.1))
+    >>> figure = notation(network, tts.PiecewiseConstant([0.3, 0.7], [0.0, 1.0, 0.5]))
+    >>> figure.axes[0].get_xlabel()
+    'input x'
+
+    Raises `ValueError` for a network that is not a one-dimensional one of `SmoothStep` neurons, and a target that is
+    not `PiecewiseConstant`.
     """
     check_target(target)
     check_network(network)
@@ -129,10 +136,13 @@ def moves(
     *,
     ax: Any = None,
 ) -> Figure:
-    """Target and network at every save of a one-dimensional trajectory, with an arrow for each neuron that moves.
+    """Target and network at every save of a one-dimensional `trajectory`, with an arrow for each neuron that moves.
 
-    `velocities` has shape (t, m): of the positions, in any unit. The longest arrow has a fixed length.
-    `ax`, as many axes (of Matplotlib) as saves, are drawn into in place of a new figure; their figure is returned.
+    `velocities` has shape (t, m): of the positions, in any unit; the longest arrow has a fixed length. `target` is the
+    `PiecewiseConstant` that was learned. `ax`, as many axes (of Matplotlib) as saves, are drawn into in place of a new
+    figure; their figure is returned.
+
+    Raises `ValueError` for velocities of another shape, and for a trajectory or a target of another kind.
     """
     check_target(target)
     checks.instance("trajectory", trajectory, Trajectory, "simulate(...)")

@@ -35,6 +35,9 @@ def spectra(
     largest are not shown; how many there are at most says the legend. `ax` (of Matplotlib) is drawn into, with a legend
     inside, in place of a new figure; its figure is returned.
 
+    >>> spectra([4.0, 2.0, -1e-3]).axes[0].get_yscale()
+    'log'
+
     Raises `ValueError` for rates that are no numbers in one or two axes, and for `slow_times` that do not fit.
     """
     known = np.asarray(checks.real("rates", rates))

@@ -35,13 +35,16 @@ def sweep(dataset: "xarray.Dataset", x: str = "slow_time", y: str = "risk", *, a
     """A variable of a sweep against slow time or one of its axes: the median over seeds, with a band from the first to
     the third quartile; of `y="converged"`, the share.
 
-    `x` is "slow_time" or a numerical axis of the sweep, e.g. "epsilon"; against an axis the last save counts. `y` has
-    one number for each run ("steps", "converged") or save ("risk"). One line for each value of the first other
-    numerical axis (of at most 8), over all values of the rest together; a panel for each dynamics, target and other
-    value that is no number. Where there is no other numerical axis the lines are the first of those. Runs that failed
-    are left out, or have not converged, and the legend counts them.
+    **Arguments:**
 
-    `ax`, as many axes (of Matplotlib) as panels, are drawn into in place of a new figure; their figure is returned.
+    - `dataset`: what `tts_jax.sweep` or `tts_jax.load` returned
+    - `x`: "slow_time" or a numerical axis of the sweep, e.g. "epsilon"; against an axis the last save counts
+    - `y`: a variable with one number for each run ("steps", "converged") or save ("risk")
+    - `ax`: as many axes (of Matplotlib) as panels, to draw into in place of a new figure; their figure is returned
+
+    One line for each value of the first other numerical axis (of at most 8), over all values of the rest together; a
+    panel for each dynamics, target and other value that is no number. Where there is no other numerical axis the lines
+    are the first of those. Runs that failed are left out, or have not converged, and the legend counts them.
 
     Raises `ValueError` for a dataset that is not of a sweep, and an `x` or `y` that it has not.
     """
@@ -121,7 +124,7 @@ def _draw_line(axes: Axes, x: np.ndarray, rows: np.ndarray, k: int, label: str |
 
 
 def convergence(dataset: "xarray.Dataset", *, ax: Any = None) -> Figure:
-    """The share of seeds that converged: `heat_map(dataset, "converged")`.
+    """The share of seeds that converged: `heat_map(dataset, "converged")`, into `ax` where it is given.
 
     Raises `ValueError` for a dataset without that share.
     """
@@ -132,9 +135,11 @@ def convergence(dataset: "xarray.Dataset", *, ax: Any = None) -> Figure:
 
 
 def heat_map(dataset: "xarray.Dataset", y: str = "risk", *, ax: Any = None) -> Figure:
-    """A variable of a sweep over its first two numerical axes, or a curve over one: at the last save, the median over
-    seeds and other axes of the runs that succeeded; of `y="converged"`, the share of all. A panel for each dynamics,
-    target and other value that is no number, in `ax` where as many axes (of Matplotlib) are given.
+    """The variable `y` of a sweep over its first two numerical axes, or a curve over one: at the last save, the median
+    over seeds and other axes of the runs that succeeded; of `y="converged"`, the share of all.
+
+    `dataset` is what `tts_jax.sweep` or `tts_jax.load` returned. A panel for each dynamics, target and other value that
+    is no number, in `ax` where as many axes (of Matplotlib) are given.
 
     Raises `ValueError` for a dataset that is not of a sweep, and a `y` that it has not.
     """
@@ -179,7 +184,8 @@ def statuses(dataset: "xarray.Dataset", x: str | None = None, *, ax: Any = None)
     """How runs ended, as shares of all that have been computed: a bar for each value of the axis `x`, by default of the
     first one.
 
-    `ax` is drawn into (axes of Matplotlib) in place of a new figure.
+    `dataset` is what `tts_jax.sweep` or `tts_jax.load` returned. `ax` (of Matplotlib) is drawn into in place of a new
+    figure; its figure is returned.
 
     Raises `ValueError` for a dataset that is not of a sweep, and an `x` that it has not.
     """

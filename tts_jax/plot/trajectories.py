@@ -43,11 +43,23 @@ def risks(
 ) -> Figure:
     r"""The risk of each trajectory against time, on a log scale: $\int_0^1 (f - f^*)^2\,dx$ in one dimension.
 
-    Time is that of the `clock`: "slow" ($\tau$), "fast" ($t = \tau/\epsilon$) or "step" (of SGD). The axis on top of
-    slow time counts the steps of SGD, $p = \tau/(\epsilon h)$, where all trajectories with steps agree on them. A
-    triangle on the bottom axis stands at the save from which on an error is zero, or below a millionth of the error at
-    the start. With `log_time` time has a log scale too, and starts at the first positive save time. `ax` (of
-    Matplotlib) is drawn into, with a legend inside, in place of a new figure; its figure is returned.
+    **Arguments:**
+
+    - `trajectories`: `{label: trajectory}`
+    - `log_time`: whether time has a log scale too, and starts at the first positive save time
+    - `clock`: "slow" ($\tau$), "fast" ($t = \tau/\epsilon$) or "step" (of SGD)
+    - `ax`: axes of Matplotlib to draw into, with a legend inside, in place of a new figure; their figure is returned
+
+    The axis on top of slow time counts the steps of SGD, $p = \tau/(\epsilon h)$, where all trajectories with steps
+    agree on them. A triangle on the bottom axis stands at the save from which on an error is zero, or below a millionth
+    of the error at the start.
+
+    >>> import jax, tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+    >>> model = tts.ShallowNetwork.init(jax.random.key(0), 4, tts.SmoothStep(0.2))
+    >>> run = tts.simulate(tts.SGD(0.1, 0.01), model, problem, [0.0, 0.01, 0.02], key=jax.random.key(1))
+    >>> risks({"SGD": run}, clock="fast").axes[0].get_xlabel()
+    'fast time t = τ/ε'
 
     Raises `ValueError` where there is no trajectory, and for a clock that there is not or that one of them lacks.
     """
@@ -67,11 +79,17 @@ def functions(
     clock: str = "slow",
     ax: Any = None,
 ) -> Figure:
-    """The target and the networks, one panel for each of the `times`, which are of the `clock` of `risks`.
+    """The target and the networks, one panel for each time.
 
-    Dashed vertical lines are the positions of the neurons. A panel shows the save nearest to its time, and the time of
-    that save in its title. `ax`, as many axes (of Matplotlib) as times, are drawn into in place of a new figure; their
-    figure is returned.
+    **Arguments:**
+
+    - `trajectories`: `{label: trajectory}`, of networks of one input at the same save times
+    - `target`: the `PiecewiseConstant` that they learn
+    - `times`: of the panels; each shows the save nearest to its time, and the time of that save in its title
+    - `clock`: of the times, as of `risks`
+    - `ax`: as many axes (of Matplotlib) as times, to draw into in place of a new figure; their figure is returned
+
+    Dashed vertical lines are the positions of the neurons.
 
     Raises `ValueError` where there is no trajectory or no time, for save times that differ, for a clock that one of
     them lacks, and for models that are not one-dimensional networks.
@@ -117,9 +135,17 @@ def animation(
     log_time: bool = False,
     clock: str = "slow",
 ) -> None:
-    """Writes a GIF: target and networks, and beside them the errors with a line that marks the time of the `clock`.
+    """Writes a GIF: target and networks, and beside them the errors with a line that marks the time.
 
-    One frame for every `every`-th save, and one for the last. Raises `ValueError` as `functions` does.
+    **Arguments:**
+
+    - `trajectories`, `target`: as of `functions`
+    - `path`: the file, which ends in `.gif`
+    - `every`: one frame for every `every`-th save, and one for the last
+    - `frames_per_second`: below 64
+    - `log_time`, `clock`: as of `risks`
+
+    Raises `ValueError` as `functions` does, and for another path.
     """
     saves = _common_saves(trajectories, clock)
     path = checks.path("path", path, "run.gif")

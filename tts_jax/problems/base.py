@@ -15,20 +15,29 @@ from .structure import Structure
 
 
 class AbstractProblem(eqx.Module):
-    """What is minimised. The loss is the squared error without a factor 1/2, averaged over inputs, unless a user gives
-    a `Dataset` another."""
+    """What is minimised: the interface of every problem, and of those of your own.
+
+    The loss is the squared error without a factor 1/2, averaged over inputs, unless a user gives a `Dataset` another.
+    A `model` is any Equinox model, a PyTree; a problem says in `check` which ones it can treat.
+    """
 
     @abc.abstractmethod
     def risk(self, model: PyTree) -> Float[Array, ""]:
-        """The mean loss that training minimises, without label noise."""
+        """The mean loss of the `model` that training minimises, without label noise.
+
+        Raises `ValueError` as `check` does.
+        """
 
     @abc.abstractmethod
     def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
-        """The mean loss of a batch."""
+        """The mean loss of the `model` on a batch: n inputs `x` and labels `y`, along the first axis."""
 
     @abc.abstractmethod
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
-        """`n` independent inputs and labels."""
+        """`n` independent inputs and labels, along the first axis; all of them follow from the `key`.
+
+        Raises `ValueError` for `n` below 1, and for what is no key.
+        """
 
     @property
     @abc.abstractmethod
@@ -37,11 +46,11 @@ class AbstractProblem(eqx.Module):
 
     @abc.abstractmethod
     def check(self, model: PyTree) -> None:
-        """Raises `ValueError` for a model that has no risk here. Cheap: called before every run."""
+        """Raises `ValueError` for a `model` that has no risk here. Cheap: called before every run."""
 
     @abc.abstractmethod
     def structure(self, model: PyTree) -> Structure:
-        """What is known in closed form about a model that has passed `check`; depends on types and shapes alone."""
+        """What is known in closed form about a `model` that has passed `check`; depends on types and shapes alone."""
 
     @property
     def label_noise(self) -> Float[Array, ""]:
@@ -49,14 +58,18 @@ class AbstractProblem(eqx.Module):
         return jnp.zeros((), float)
 
     def gradient(self, model: PyTree) -> PyTree:
-        """The gradient of the risk, with the structure of `model`; None for a leaf that does not train."""
+        """The gradient of the risk, with the structure of `model`; None for a leaf that does not train.
+
+        Raises `ValueError` as `check` does.
+        """
         self.check(model)
         return risk_gradient(self, self.structure(model), *eqx.partition(model, trainable(model)))
 
     def normal_equations(self, model: PyTree) -> NormalEquations:
-        """The risk as a quadratic form in the weights (bias first, where there is one) at the model's positions.
+        r"""The risk as a quadratic form in the weights a (bias first, where there is one) at the positions of the
+        `model`: $R = a^T \text{gram}\,a - 2\,\text{cross}^T a + \text{square}$.
 
-        Raises `ValueError` where it is none.
+        Raises `ValueError` where it is none, and as `check` does.
         """
         self.check(model)
         structure = self.structure(model)
@@ -76,6 +89,32 @@ class AbstractPopulation(AbstractProblem):
     @override
     def rows(self) -> None:
         return None
+
+
+class AbstractRows(AbstractProblem):
+    """Finite data, from which rows are drawn with replacement."""
+
+    x: eqx.AbstractVar[Float[Array, "n ..."]]
+    y: eqx.AbstractVar[Num[Array, "n ..."]]
+
+    @override
+    def risk(self, model: PyTree) -> Float[Array, ""]:
+        return self.loss(model, self.x, self.y)
+
+    @override
+    def check(self, model: PyTree) -> None:
+        checks.function("model", model, "eqx.nn.MLP(...)")
+        eqx.filter_eval_shape(self.loss, model, self.x[:1], self.y[:1])
+
+    @property
+    @override
+    def rows(self) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
+        return self.x, self.y
+
+    @override
+    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
+        rows = jax.random.randint(checks.random_key("key", key), (checks.count("n", n),), 0, len(self.x))
+        return self.x[rows], self.y[rows]
 
 
 def risk_gradient(problem: AbstractProblem, structure: Structure, moving: PyTree, fixed: PyTree) -> PyTree:

@@ -6,22 +6,30 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Num, PyTree
+from jaxtyping import Array, Float, Num, PyTree
 from typing_extensions import override
 
 from .. import _checks as checks
 from ..exact.forms import NormalEquations
 from ..networks import ShallowNetwork
-from .base import AbstractProblem, outputs, squared_error
+from .base import AbstractRows, outputs, squared_error
 from .structure import SampleLaw, Structure
 
 
-class Dataset(AbstractProblem):
-    r"""Finite data: `x` of shape (n, ...) and `y` of shape (n, ...); the risk is the mean loss over the rows.
+class Dataset(AbstractRows):
+    r"""Finite data: the risk is the mean loss over n rows.
 
-    The loss of a row is the squared error, summed over its numbers: a model is called on one row of `x` and must
-    return as many numbers as a row of `y` has. Or it is `loss(prediction, label)`, a scalar, of what the model returns
-    for a row of `x` and that row of `y`. Integer labels then stay integers, for classification:
+    $$R = \frac1n \sum_{i=1}^n \lvert f(x_i) - y_i \rvert^2$$
+
+    **Arguments:**
+
+    - `x`: inputs, shape (n, ...): an array, or a column or table of pandas
+    - `y`: labels, shape (n, ...), likewise
+    - `loss`: by default the squared error, without a factor 1/2, summed over the numbers of a row: a model is called on
+      one row of `x` and must return as many numbers as a row of `y` has. Or `loss(prediction, label)`, a scalar, of
+      what the model returns for a row of `x` and that row of `y`. Integer labels then stay integers, for classification
+
+    `sample` draws rows with replacement.
 
     >>> import equinox as eqx, jax, optax, tts_jax as tts
     >>> model = eqx.nn.MLP(2, 3, 8, 1, key=jax.random.key(0))
@@ -30,9 +38,8 @@ class Dataset(AbstractProblem):
     >>> problem.risk(model).shape
     ()
 
-    `x` and `y` are arrays, or columns and tables of pandas. `sample` draws rows with replacement.
-
-    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not a finite number.
+    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not a finite number; and `risk`
+    where the model returns another number of values than a label has, or the loss is no scalar.
     """
 
     x: Float[Array, "n ..."]
@@ -48,10 +55,6 @@ class Dataset(AbstractProblem):
             )
 
     @override
-    def risk(self, model: PyTree) -> Float[Array, ""]:
-        return self.loss(model, self.x, self.y)
-
-    @override
     def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
         if self.row_loss is None:
             return squared_error(model, x, y)
@@ -59,11 +62,6 @@ class Dataset(AbstractProblem):
         if losses.ndim != 1:
             raise ValueError(f"loss(prediction, label) must return a scalar, got shape {losses.shape[1:]}")
         return jnp.mean(losses)
-
-    @override
-    def check(self, model: PyTree) -> None:
-        checks.function("model", model, "eqx.nn.MLP(...)")
-        eqx.filter_eval_shape(self.loss, model, self.x[:1], self.y[:1])
 
     @override
     def structure(self, model: PyTree) -> Structure:
@@ -74,16 +72,6 @@ class Dataset(AbstractProblem):
         else:
             return Structure(normal_equations=_normal_equations, sample_law=_sample_law)
         return Structure(refusal=refusal, sample_law=_sample_law)
-
-    @property
-    @override
-    def rows(self) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
-        return self.x, self.y
-
-    @override
-    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n ..."], Num[Array, "n ..."]]:
-        rows = jax.random.randint(checks.random_key("key", key), (checks.count("n", n),), 0, len(self.x))
-        return self.x[rows], self.y[rows]
 
 
 def _normal_equations(problem: Dataset, model: ShallowNetwork) -> NormalEquations:

@@ -27,6 +27,16 @@ class GaussianRegression(AbstractPopulation):
     label noise, which adds the constant `noise**2` to the expected loss of one sample. For `Erf` the risk is known from
     the `Overlaps` of a student too.
 
+    **Arguments:**
+
+    - `teacher`: $f^*$, a `PerceptronNetwork` of `ReLU` or `Erf`, with directions of shape (units, d)
+    - `noise`: the size of the label noise, 0 or more
+
+    >>> import tts_jax as tts
+    >>> problem = tts.GaussianRegression(tts.PerceptronNetwork([2.0], [[0.6, 0.8]], tts.ReLU()))
+    >>> float(problem.risk(tts.PerceptronNetwork([0.0], [[1.0, 0.0]], tts.ReLU())).round(12))  # E (2 max(z, 0))^2
+    2.0
+
     Raises `ValueError` for a negative `noise`, and `risk` for a model of another kind, dimension or activation. The
     kernel of an activation of the user's is compared once with quadrature; `ValueError` where it is another.
 
@@ -61,8 +71,8 @@ class GaussianRegression(AbstractPopulation):
         return a @ _pairs(model.activation, w, w) @ a
 
     def field_covariance(self, model: Overlaps) -> Float[Array, "n n"]:
-        r"""Of the local fields $\sqrt2 \langle w_i, x \rangle$ of the student, and then of the teacher: the arguments
-        of $\mathrm{erf}(\lambda / \sqrt2)$."""
+        r"""Of the local fields $\sqrt2 \langle w_i, x \rangle$ of the student, whose overlaps are the `model`, and then
+        of the teacher, shape (K + M, K + M): the arguments of $\mathrm{erf}(\lambda / \sqrt2)$."""
         assert model.student is not None, "`check` has refused that"
         own = self.teacher.directions @ self.teacher.directions.T
         return 2 * jnp.block([[model.student, model.teacher], [model.teacher.T, own]])

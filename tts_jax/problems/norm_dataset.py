@@ -1,28 +1,38 @@
 """Finite data under the loss of the multi-dimensional experiments of the paper."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key, Num, PyTree
+from jaxtyping import Array, ArrayLike, Float, Num, PyTree
 from typing_extensions import override
 
 from .. import _checks as checks
 from ..networks import ShallowNetwork
-from .base import AbstractProblem, squared_error
+from .base import AbstractRows, squared_error
 from .structure import Structure
 
 AT_ONCE = 500
 """Rows whose features are held at once: they stay in the cache of a core."""
 
 
-class NormDataset(AbstractProblem):
-    r"""Finite data: `x` of shape (n, d), `y` of shape (n,); the risk is $L = \frac1n \lVert f(x) - y \rVert_2$.
+class NormDataset(AbstractRows):
+    r"""Finite data, n rows; the risk is $L = \frac1n \lVert f(x) - y \rVert_2$.
 
     That is not the mean square $\hat R$ but $L = (\hat R/n)^{1/2}$, so $\nabla L = \nabla \hat R/(2nL)$: gradient flow
     takes the path of the mean squared error on another clock, $dt_{\hat R} = dt_L/(2nL)$. The gradient where all
     residuals are zero is taken as zero. `sample` draws rows with replacement.
 
-    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not finite.
+    **Arguments:**
+
+    - `x`: inputs, shape (n, d)
+    - `y`: labels, shape (n,)
+
+    >>> import jax.numpy as jnp, tts_jax as tts
+    >>> problem = tts.NormDataset(jnp.array([[0.0], [1.0]]), jnp.array([3.0, 4.0]))
+    >>> float(problem.risk(tts.ShallowNetwork([[0.0]], [[0.5]], 0.0, tts.ReLU())))
+    2.5
+
+    Raises `ValueError` where the numbers of rows differ, there is no row, or a value is not finite; and `risk` for a
+    model that does not return one number.
 
     Source: the published code of Marion and Berthier (2023), arXiv 2304.09576.
     """
@@ -39,19 +49,10 @@ class NormDataset(AbstractProblem):
             )
 
     @override
-    def risk(self, model: PyTree) -> Float[Array, ""]:
-        return self.loss(model, self.x, self.y)
-
-    @override
     def loss(self, model: PyTree, x: Float[Array, "n ..."], y: Num[Array, "n ..."]) -> Float[Array, ""]:
         square = squared_error(model, x, y)
         positive = square > 0
         return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0) / len(y)), 0.0)
-
-    @override
-    def check(self, model: PyTree) -> None:
-        checks.function("model", model, "eqx.nn.MLP(...)")
-        eqx.filter_eval_shape(self.loss, model, self.x[:1], self.y[:1])
 
     @override
     def structure(self, model: PyTree) -> Structure:
@@ -61,16 +62,6 @@ class NormDataset(AbstractProblem):
             refusal="the norm is not quadratic in the weights, got NormDataset: pass Dataset(x, y)",
             unknown_law="its loss of a batch is no mean over the rows, pass Dataset(x, y)",
         )
-
-    @property
-    @override
-    def rows(self) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        return self.x, self.y
-
-    @override
-    def sample(self, key: Key[Array, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        rows = jax.random.randint(checks.random_key("key", key), (checks.count("n", n),), 0, len(self.x))
-        return self.x[rows], self.y[rows]
 
 
 def _gradient(problem: NormDataset, model: ShallowNetwork) -> ShallowNetwork:

@@ -25,12 +25,24 @@ class Regression(AbstractPopulation):
     a `ShallowNetwork` of piecewise polynomial neurons and a target on [0, 1], or an `Additive` one on $[0, 1]^d$. It
     leaves out the label noise, which adds the constant `noise**2 / 3` to the expected loss of one sample.
 
-    `noise_law(key, shape)` draws another $\xi$, of mean 0: `jax.random.normal`, `jax.random.rademacher`, `lambda key,
-    shape: jax.random.t(key, 5.0, shape)`. The constant is then $\text{noise}^2\,\mathbb{E}\,\xi^2$.
+    **Arguments:**
+
+    - `target`: $f^*$, such as `PiecewiseConstant` or, of several inputs, `Additive`
+    - `noise`: the size of the label noise, 0 or more
+    - `noise_law`: `noise_law(key, shape)` draws another $\xi$, of mean 0: `jax.random.normal`, `jax.random.rademacher`,
+      `lambda key, shape: jax.random.t(key, 5.0, shape)`. The constant is then $\text{noise}^2\,\mathbb{E}\,\xi^2$
+
+    >>> import tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
+    >>> model = tts.ShallowNetwork([[1.0]], [[0.5]], 0.0, tts.SmoothStep(0.28))
+    >>> round(float(problem.risk(model)), 12)  # eta / 28
+    0.01
 
     Raises `ValueError` for a negative `noise`, and `risk` for a model that it has no exact risk for. A target or an
     activation of the user's is asked once whether it is a polynomial of its `degree` between its `kinks`; `ValueError`
     where it is not.
+
+    Source: Marion and Berthier (2023), arXiv 2304.09576.
     """
 
     target: AbstractTarget | Additive

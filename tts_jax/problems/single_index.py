@@ -35,7 +35,11 @@ class SingleIndex(AbstractPopulation):
     There is no factor 1/2. It leaves out the label noise, which adds `noise**2` to the expected loss of one sample.
     `Overlaps` have the same risk.
 
-    `direction` $u^*$ has shape (d,); its length does not matter, and it is kept with length 1.
+    **Arguments:**
+
+    - `direction`: $u^*$, shape (d,); its length does not matter, and it is kept with length 1
+    - `target`: $\varphi$, a `Hermite`
+    - `noise`: the size of the label noise, 0 or more
 
     >>> import tts_jax as tts
     >>> problem = tts.SingleIndex([3.0, 4.0], tts.Hermite([1.0, 2.0]))
@@ -74,8 +78,11 @@ class SingleIndex(AbstractPopulation):
         return jnp.sum(self.risk_by_degree(model))
 
     def risk_by_degree(self, model: PyTree) -> Float[Array, " k"]:
-        r"""What degree k adds to the risk, $E ((f - \varphi)_k)^2$, for k up to the larger degree of target and
-        activation; degrees are orthogonal."""
+        r"""What degree k adds to the risk of the `model`, $E ((f - \varphi)_k)^2$, for k up to the larger degree of
+        target and activation, shape (k + 1,); degrees are orthogonal.
+
+        Raises `ValueError` as `risk` does.
+        """
         self.check(model)
         s, r = cosines(self, model)
         phi, sigma = self._both(model.activation)
@@ -86,13 +93,13 @@ class SingleIndex(AbstractPopulation):
         return phi**2 - 2 * phi * sigma * first + sigma**2 * (powers(r, degree) @ a @ a) / len(a) ** 2
 
     def series(self, activation: Hermite) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
-        """The coefficients of V and of U, from degree 0 on."""
+        """The coefficients of V and of U for neurons of this `activation`, from degree 0 on."""
         phi, sigma = self._both(activation)
         return phi * sigma, sigma**2
 
     @staticmethod
     def slow_time(time: Real[ArrayLike, "..."], neurons: int) -> Float[Array, "..."]:
-        r"""From the time of Berthier, Montanari and Zhou to slow time: $\tau = m\,\text{time} / 2$.
+        r"""From the `time` of Berthier, Montanari and Zhou to slow time, with m `neurons`: $\tau = m\,\text{time} / 2$.
 
         They let $\epsilon\,a_i' = -m\,\nabla_{a_i} R/2$ and $u_i' = -m\,\nabla_{u_i} R/2$ for the R of this module,
         where a flow has $\epsilon\,da/d\tau = -\nabla_a R$ and $du/d\tau = -\nabla_u R$.

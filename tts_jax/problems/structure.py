@@ -25,6 +25,7 @@ class SampleLaw(NamedTuple):
     has under the law that is drawn from."""
 
     x: Float[Array, "n ..."]
+    """Inputs."""
     y: Num[Array, "n k ..."]
     """`k` labels of each input."""
     weights: Float[Array, "n k"]
@@ -41,6 +42,7 @@ class Structure(NamedTuple):
     gradient: Callable[[Any, Any], PyTree] | None = None
     """Of the risk, with the structure of the model; None for a leaf that does not train."""
     hessian: Callable[[Any, Any], Hessian] | None = None
+    """Of the risk, in blocks."""
     normal_equations: Callable[[Any, Any], NormalEquations] | None = None
     """The risk as a quadratic form in what the model is linear in."""
     sample_gradient: SampleGradient | None = None

@@ -46,7 +46,8 @@ class AbstractShiftedJacobian(eqx.Module):
 
     @abc.abstractmethod
     def solve(self, factors: Any, r: Y) -> Y:
-        """Returns $x$, with the structure of the state, from the output of `factor`."""
+        """Returns $x$, with the structure of the state, from the right-hand side `r` and the `factors` that `factor`
+        returned."""
 
 
 class DenseJacobian(AbstractShiftedJacobian):

@@ -60,7 +60,8 @@ def compute(
     todo: Sequence[Chunk],
     count: Callable[[int, int], None],
 ) -> None:
-    """A task is a launch: the numbers of its chunks go out, how many runs were done and failed comes back."""
+    """A task is a launch, as a worker cuts them: the numbers of its chunks go out, how many runs were done and failed
+    comes back."""
     import cloudpickle
     import distributed
 
@@ -70,18 +71,13 @@ def compute(
     if isinstance(place, Folder):  # workers have working directories of their own
         work = dataclasses.replace(work, store=os.path.abspath(place.path))
     number = {chunk.name: k for k, chunk in enumerate(layout.chunks())}
-    launches = Computer(layout, jax.local_devices()[:1], work.lanes).launches(todo)
     # By a task, not scattered: Dask makes it again where the worker that held it dies.
     pickled = client.submit(bytes, cloudpickle.dumps(work), pure=False)
-    wide = in_64_bit()
-    tasks = [
-        client.submit(
-            _run, pickled, wide, [number[chunk.name] for chunk in launch.chunks],
-            pure=False, retries=RETRIES,
-        )
-        for launch in launches
-    ]  # fmt: skip
+    prepared, options = (pickled, in_64_bit()), dict[str, Any](pure=False, retries=RETRIES)
+    tasks: list[distributed.Future] = []
     try:
+        launches = client.submit(_launches, *prepared, [number[chunk.name] for chunk in todo], **options).result()
+        tasks = [client.submit(_run, *prepared, numbers, **options) for numbers in launches]
         for done in distributed.as_completed(tasks):
             count(*done.result())
     except distributed.KilledWorker as error:
@@ -90,6 +86,18 @@ def compute(
         ) from error
     finally:
         client.cancel([pickled, *tasks])
+
+
+def _launches(pickled: bytes, wide: bool, numbers: Sequence[int]) -> list[list[int]]:
+    """On a worker: the chunks that its devices compute at once."""
+    with jax.enable_x64(wide):
+        with _lock:
+            computer, _, chunks = _prepared(pickled, wide)
+        number = {chunks[k].name: k for k in numbers}
+        return [
+            [number[chunk.name] for chunk in launch.chunks]
+            for launch in computer.launches([chunks[k] for k in numbers])
+        ]
 
 
 def _run(pickled: bytes, wide: bool, numbers: Sequence[int]) -> tuple[int, int]:

@@ -26,15 +26,18 @@ def run_each(
 ) -> T:
     """`run` for each entry along the leading axis of the arguments; the results stacked, as by `jax.vmap(run)(*args)`.
 
-    Under `vmap` an adaptive solve by Diffrax goes on until its slowest lane ends, and small linear algebra is slow in
-    batches; a flow in local coordinates has neither fault, but keeps to one core. Here each run is compiled once for
-    all and stands alone: `workers` threads (by default, one for each core) take the next few runs, to do them one after
-    the other, as they finish some. Every array of `args` has the same leading axis; anything else is shared by all
-    runs. SGD is the other way round: its lanes cost little beside each other, so give each core its share of them at
-    once, `run_each(jax.vmap(run), keys.reshape(cores, -1))`.
+    **Arguments:**
 
-    `progress=True` shows how many runs are done on the standard error; a function `progress(done, total)` is told.
-    Ctrl-C ends the call at once.
+    - `run`: a function that JAX can trace; it is compiled once for all runs
+    - `args`: its arguments. Every array of them has the same leading axis; anything else is shared by all runs
+    - `workers`: threads, by default one for each core
+    - `progress`: True shows how many runs are done on the standard error; a function `progress(done, total)` is told
+
+    Under `vmap` an adaptive solve by Diffrax goes on until its slowest lane ends, and small linear algebra is slow in
+    batches; a flow in local coordinates has neither fault, but keeps to one core. Here each run stands alone: the
+    workers take the next few runs, to do them one after the other, as they finish some. SGD is the other way round: its
+    lanes cost little beside each other, so give each core its share of them at once,
+    `run_each(jax.vmap(run), keys.reshape(cores, -1))`. Ctrl-C ends the call at once.
 
     >>> import jax, jax.numpy as jnp, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
@@ -45,7 +48,7 @@ def run_each(
     >>> runs.risk.shape
     (4, 1)
 
-    Raises `ValueError` where there is no run, or leading axes differ.
+    Raises `ValueError` where there is no run, leading axes differ, or `run` cannot be traced.
     """
     checks.function("run", run, "lambda key: simulate(..., key=key)")
     checking_progress(progress)

@@ -36,15 +36,19 @@ def remember(grid: Grid) -> None:
 def model(dataset: "xarray.Dataset", *, init: Callable[..., PyTree] | None = None, **at: Any) -> PyTree:
     """One network of a sweep that was run with `keep="model"`.
 
-    `at` names the run, and the save: a value for each dimension of more than one entry, as in `seed=3, epsilon=0.1`.
-    Without a `slow_time` it is the last save. In the process that ran the sweep nothing else is needed, nor is it for
-    the default start; another one gives the function `init` of the sweep, and those settings of it that are no numbers
-    as they were (`activation=jnp.tanh`).
+    **Arguments:**
+
+    - `dataset`: what `tts_jax.sweep` or `tts_jax.load` returned
+    - `init`: the function of that name that the sweep was given. In the process that ran the sweep it is known, as is
+      the default start everywhere
+    - `at`: names the run, and the save: a value for each dimension of more than one entry, as in `seed=3, epsilon=0.1`.
+      Without a `slow_time` it is the last save. Another process than that of the sweep gives those settings of `init`
+      too that are no numbers, as they were (`activation=jnp.tanh`)
 
     >>> import jax, tts_jax as tts
     >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]))
-    >>> flow = tts.GradientFlow(0.1)
-    >>> runs = tts.sweep(flow, problem, [0.0, 0.1], seeds=2, neurons=[3, 5], keep="model", progress=False)
+    >>> sgd = tts.SGD(0.1, 0.01)
+    >>> runs = tts.sweep(sgd, problem, [0.0, 0.1], seeds=2, neurons=[3, 5], keep="model", progress=False)
     >>> tts.sweeps.model(runs, seed=1, neurons=3).positions.shape
     (3, 1)
 

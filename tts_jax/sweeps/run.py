@@ -48,19 +48,36 @@ def sweep(
 ) -> "xarray.Dataset":
     r"""Runs every combination of the axes and the seeds, and labels the results.
 
-    Axes are keywords of the dynamics (`epsilon`, `step_size`, `batch_size`, ...), of the problem (`target`, `noise`,
-    ...) and of `init`: a list makes a dimension, one value sets it. Each acts on all that take it. Several dynamics, in
-    a list or named in a mapping, make a dimension `dynamics`; an axis that one of them lacks repeats its runs.
+    **Arguments:**
 
-    The start of seed s is `init(jax.random.key(s), **settings)`, any Equinox model, the same for each dynamics; the
-    samples of SGD come from `jax.random.fold_in(jax.random.key(s), 2)`. `seeds=64` is `range(64)`. The default `init`
-    is `ShallowNetwork.init(key, neurons, SmoothStep(eta))`, with 20 neurons and eta 4e-3 unless they are given.
+    - `dynamics`: one, or several in a list or named in a mapping, which make a dimension `dynamics`
+    - `problem`: what is minimised
+    - `slow_times`: the save times of every run, as of `simulate`
+    - `seeds`: a list of them, or a number: `seeds=64` is `range(64)`
+    - `init`: the start of seed s is `init(jax.random.key(s), **settings)`, any Equinox model, the same for each
+      dynamics. The default is `ShallowNetwork.init(key, neurons, SmoothStep(eta))`, with 20 neurons and eta 4e-3 unless
+      they are given
+    - `measure`: `measure={"test loss": test.risk}` keeps `test.risk(model)` at each save
+    - `keep`: `keep="model"` keeps each leaf that trains, for `tts_jax.sweeps.model`
+    - `store`: a path that ends in `.zarr`, or a URL; without one the data set stays in memory
+    - `devices`: those that compute, by default all of this process
+    - `client`: of Dask, whose workers compute
+    - `lanes`: how many runs are computed beside each other on each device
+    - `progress`: True reports runs done, failures, throughput and the time left on the standard error; a function
+      `progress(done, total)` counts runs
+    - `weights`: whether to keep `weights` and `bias` of a `ShallowNetwork` too
+    - `attributes`: texts of yours that the dataset is to carry
+    - `axes`: keywords of the dynamics (`epsilon`, `step_size`, `batch_size`, ...), of the problem (`target`, `noise`,
+      ...) and of `init`: a list makes a dimension, one value sets it. Each acts on all that take it; an axis that one
+      of several dynamics lacks repeats its runs
+
+    The samples of SGD of seed s come from `jax.random.fold_in(jax.random.key(s), 2)`.
 
     The dataset has the dimensions `dynamics`, the axes in the order given, `seed`, then `slow_time` and those of a
     variable; what is smaller than the largest is filled up with NaN:
 
-    - `risk` at each save time, without label noise
-    - what `measure` names: `measure={"test loss": test.risk}` keeps `test.risk(model)` at each save
+    - `risk` at each save time, a squared error without a factor 1/2, and without label noise
+    - what `measure` names
     - `positions` of a `ShallowNetwork` and, with `weights=True`, `weights` and `bias`
     - with `keep="model"`, each leaf that trains, as `model.layers[0].weight`: see `tts_jax.sweeps.model`
     - `status` (a `Status`, -1 for a run that is missing), `steps` and `rejected` of each run
@@ -81,12 +98,10 @@ def sweep(
     their tolerance covers.
 
     Runs are kept in chunks of 32 consecutive seeds, and up to 256 where there are thousands, as the grid alone has it.
-    `progress(done, total)` counts runs, and `True` reports them on the standard error, with failures, throughput and
-    the time left. With a `store` (a path that ends in `.zarr`) each chunk is written as it is finished, and a sweep
-    that finds its own store there computes what is missing or damaged only. It is refused while another one writes
-    there. A store may be a URL that fsspec reaches (`s3://mine/run.zarr`), where nothing refuses a second sweep.
-    Where `jax.distributed.initialize()` has been called, each process computes its share into the common `store` and
-    returns what is there when it is done.
+    With a `store` each chunk is written as it is finished, and a sweep that finds its own store there computes what is
+    missing or damaged only. It is refused while another one writes there. A store may be a URL that fsspec reaches
+    (`s3://mine/run.zarr`), where nothing refuses a second sweep. Where `jax.distributed.initialize()` has been called,
+    each process computes its share into the common `store` and returns what is there when it is done.
 
     With a `client` of Dask (`dask.distributed.Client`) its workers compute, each a launch at a time on its own devices,
     and write into the common `store`, in the precision of this process. What a worker that dies was computing is done
@@ -106,8 +121,8 @@ def sweep(
 
     Raises `ValueError`, before any long work, for an axis that nothing takes, for values that are refused by what takes
     them, for a store of another configuration (with the difference), for a `client` without a store or with `devices`,
-    and for a place that cannot be written to;
-    `OSError` where writing fails later, e.g. on a full disk, with all finished chunks kept.
+    and for a place that cannot be written to; `ImportError` where a `store` or a `client` needs a package that is not
+    installed; `OSError` where writing fails later, e.g. on a full disk, with all finished chunks kept.
     """
     checking_progress(progress)
     checks.truth("weights", weights)

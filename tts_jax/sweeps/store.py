@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """The dataset of a sweep (a `.zarr` folder) or of an experiment (a netCDF file, `.nc`), read into memory.
 
-    A store may also be at a URL that fsspec reaches, such as `s3://mine/run.zarr`.
+    `path` may also be a URL of a store that fsspec reaches, such as `s3://mine/run.zarr`.
 
     The store of a sweep that is not finished, or still runs, can be read: missing runs have status -1. So have runs of
     which a file was lost, and a warning counts them.
 
-    Raises `ValueError` for a file of another kind or a damaged one, `FileNotFoundError`, and `ImportError` where a
-    `.zarr` folder is read without the package zarr.
+    >>> import tempfile, xarray, tts_jax as tts
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     xarray.Dataset({"risk": ("slow_time", [0.5, 0.25])}).to_netcdf(f"{folder}/run.nc", engine="scipy")
+    ...     tts.load(f"{folder}/run.nc").risk.values.tolist()
+    [0.5, 0.25]
+
+    Raises `ValueError` for a file of another kind or a damaged one, `FileNotFoundError` where there is none, and
+    `ImportError` where a `.zarr` folder is read without the package zarr, which the extra `store` installs.
     """
     import xarray
 
@@ -264,5 +270,5 @@ def _zarr() -> Any:
     try:
         import zarr
     except ImportError:
-        raise ImportError("a store needs the package zarr: pip install zarr") from None
+        raise ImportError("a store needs the package zarr: pip install 'tts-jax[store]'") from None
     return zarr

@@ -47,14 +47,21 @@ class TwoTimescaleLimit(AbstractDynamics):
     `stats.steps` counts events.
 
     A start in which every jump keeps its own pair of neurons has a closed form, exact to rounding. Any other is
-    integrated from event to event, to about 1e-12, or 1e-5 in 32-bit. Both work under `jit` and `vmap`, and can be
-    differentiated in forward and reverse mode with respect to positions, target and times. Where the start is traced,
-    both are compiled; `vmap` also runs both. After `max_events` events a run ends with `Status.MAX_STEPS`.
+    integrated from event to event, to about 1e-12, or 1e-5 in 32-bit; after `max_events` of them it ends with
+    `Status.MAX_STEPS`. Both work under `jit` and `vmap`, and can be differentiated in forward and reverse mode with
+    respect to positions, target and times. Where the start is traced, both are compiled; `vmap` also runs both.
 
     The end of a nearly symmetric pair is sensitive: from gaps p < q on both sides of a jump, the farther neuron comes
     to rest at the distance $(q^3 - p^3)^{1/3}$.
 
     Deterministic: `key` has no effect. `progress` hears of the end alone.
+
+    >>> import tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 2.0]))
+    >>> model = tts.ShallowNetwork([[0.0], [0.0]], [[0.4], [0.7]], 0.0, tts.SmoothStep(4e-3))
+    >>> run = tts.simulate(tts.TwoTimescaleLimit(), model, problem, [0.0, 1.0])
+    >>> run.model.positions[-1, :, 0].round(4).tolist()  # 0.4 arrives, 0.7 rests at 0.5 + (0.2**3 - 0.1**3)**(1/3)
+    [0.5, 0.6913]
 
     Raises `ValueError` for `max_events` below 1, and in `simulate` for a model that is not a one-dimensional
     `ShallowNetwork` with a bias, for a problem that is not a `Regression` on a `PiecewiseConstant` target, and for

@@ -31,7 +31,15 @@ class OverlapFlow(AbstractDynamics):
       r_{ij}' = \frac{2 a_i}{m |u_i|^2} (g_{ij} - g_{ii} r_{ij}) + \frac{2 a_j}{m |u_j|^2} (g_{ji} - g_{jj} r_{ij}).$$
 
     The clocks are those of `GradientFlow` with the same `epsilon`, so that both can be compared time by time; the time
-    of Berthier, Montanari and Zhou is $2 \tau / m$ (see `SingleIndex.slow_time`).
+    of Berthier, Montanari and Zhou is $2 \tau / m$ (see `SingleIndex.slow_time`). The risk has no factor 1/2.
+
+    **Arguments:**
+
+    - `epsilon`: the speed of the directions over that of the weights, positive
+    - `rtol`, `atol`: the local error of a step is kept below `atol + rtol * |y|`; by default both are 1e-10 in 64-bit,
+      and 1e-5 in 32-bit, for a rough picture only
+    - `max_steps`: caps the solver's steps; a run that ends early says why in `status`
+    - `adjoint`: how derivatives are taken, as of `GradientFlow`
 
     It starts from a `SphereNetwork` of any d, or from `Overlaps` with a teacher of one unit; the trajectory's model is
     `Overlaps`, its risk exact. Uniform directions at $d = \infty$ are `Overlaps(weights, jnp.eye(m), jnp.zeros((m, 1)),
@@ -54,10 +62,8 @@ class OverlapFlow(AbstractDynamics):
     each of eight stages. Up to 128 unknowns (m = 10) the Jacobian is factored as a whole. A hundred neurons take
     seconds, several hundred minutes to hours; in the mean field a thousand take a fraction of a second.
 
-    The default tolerances are `rtol = atol = 1e-10` in 64-bit, and 1e-5 in 32-bit, for a rough picture only.
-    `max_steps` caps the solver's steps. Differentiable as `GradientFlow` is, by `adjoint`.
-
-    Raises `ValueError` for an `epsilon` that is not positive, and in `simulate` for another problem or model.
+    Raises `ValueError` for an `epsilon`, tolerances or `max_steps` that are not positive, and in `simulate` for another
+    problem or model.
 
     Source: Berthier, Montanari and Zhou (2024), arXiv 2303.00055.
     """

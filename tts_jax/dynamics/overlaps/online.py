@@ -35,6 +35,18 @@ class OnlineSGD(AbstractDynamics):
     r"""Online SGD, one fresh sample a step, of a student on a teacher in $d \to \infty$ inputs at fixed $\alpha_0 =
     \text{step\_size} \cdot d$: the exact ODE in overlaps.
 
+    **Arguments:**
+
+    - `epsilon`: the step size of the directions over that of the weights, positive
+    - `step_size`: of SGD, in fast time
+    - `frozen`: `frozen=lambda m: m.weights` holds the outer layer, `frozen=lambda m: m.slow` the inner one
+    - `solver`: any of Diffrax. By default it is `diffrax.Tsit5`, or `Rodas5P` where stability would ask for more than
+      30,000 steps of the former, as for small `epsilon`, and there are up to 128 overlaps. Under `jit` and `vmap`,
+      where that is not known, it is `Tsit5`
+    - `rtol`, `atol`: the local error of a step is kept below `atol + rtol * |y|`; by default both are 1e-10 in 64-bit,
+      and 1e-5 in 32-bit, which holds risks down to 1e-5 only
+    - `max_steps`, `adjoint`: as of `GradientFlow`
+
     The model is a `PerceptronNetwork` of `Erf`, or its `Overlaps`; the problem a `GaussianRegression`. With the
     student's $r_{ij} = \langle u_i, u_j\rangle$ and $s_{in} = \langle u_i, u^*_n\rangle$, in slow time $\tau = \epsilon
     t$,
@@ -49,19 +61,15 @@ class OnlineSGD(AbstractDynamics):
     The means are closed forms (`tts_jax.exact.erf_units`). The last term, quadratic in the step, is what tells SGD from
     the flow: as `step_size` goes to 0, `GradientFlow` remains. `SGD(epsilon, step_size)` of the same model and problem
     follows it, at the same slow times, up to deviations of order $d^{-1/2}$. A step is $\text{step\_size}$ of fast
-    time, so that $\alpha = p/d$ of the literature is $t / \alpha_0$; see `literature_speeds`.
+    time, so that $\alpha = p/d$ of the literature is $t / \alpha_0$; see
+    `tts_jax.dynamics.overlaps.literature_speeds`.
 
     $d$ is the number of inputs of the problem. Only its product with `step_size` counts: a teacher of M neurons can be
     given in M inputs, with a start of `Overlaps`. The model of the trajectory is `Overlaps`, and `Trajectory.risk` is
     exact: the squared error without a factor 1/2, and without label noise.
 
-    `frozen=lambda m: m.weights` holds the outer layer, `frozen=lambda m: m.slow` the inner one. Without a `solver` it
-    is solved by `diffrax.Tsit5`, or by `Rodas5P` where stability would ask for more than 30,000 steps of the former, as
-    for small `epsilon`, and there are up to 128 overlaps. Under `jit` and `vmap`, where that is not known, it is
-    `Tsit5`. The local error of a step is kept below `atol + rtol * |y|`, by default 1e-10 in 64-bit, and 1e-5 in
-    32-bit, which holds risks down to 1e-5 only. `max_steps` and `adjoint` are as of `GradientFlow`. A step costs $O(K^2
-    (K + M)^2)$ for K neurons, whatever d; on a CPU `jax.vmap` solves for one run after the other, so that none waits
-    for another.
+    A step costs $O(K^2 (K + M)^2)$ for K neurons, whatever d; on a CPU `jax.vmap` solves for one run after the other,
+    so that none waits for another.
 
     >>> import jax, tts_jax as tts
     >>> teacher, student = (tts.PerceptronNetwork.init(jax.random.key(k), 2, 300, tts.Erf()) for k in (0, 1))
@@ -69,8 +77,9 @@ class OnlineSGD(AbstractDynamics):
     >>> run.model.student.shape, bool(run.risk[1] < run.risk[0])
     ((2, 2, 2), True)
 
-    Raises `ValueError` for an `epsilon` or `step_size` that is not positive, and in `simulate` for a model or problem
-    of another kind, or units of `ReLU`: the mean of a product of four of them has no closed form.
+    Raises `ValueError` for an `epsilon`, a `step_size`, tolerances or `max_steps` that are not positive, for a `solver`
+    or an `adjoint` that is none of Diffrax, and in `simulate` for a model or problem of another kind, or units of
+    `ReLU`: the mean of a product of four of them has no closed form.
 
     Source: Saad and Solla (1995); Biehl and Schwarze (1995); Goldt, Advani, Saxe, Krzakala and Zdeborova (2019), arXiv
     1906.08632, whose generalisation error is half of our risk.
@@ -231,12 +240,15 @@ def literature_speeds(lr: Real[ArrayLike, ""], lr2: Real[ArrayLike, ""] | None, 
     $$\epsilon = \frac{\text{lr}}{2\,\text{lr2}}, \qquad \text{step\_size} = \frac{\text{lr2}}{2N}, \qquad
       \tau = \frac{\text{lr}}{4}\,\alpha.$$
 
-    `lr2=None` is for an outer layer that is held, by `frozen=lambda m: m.weights`: epsilon is 1 then.
+    `lr2=None` is for an outer layer that is held, by `frozen=lambda m: m.weights`: epsilon is 1 then. Gives `epsilon`,
+    `step_size`, and the slow time of a unit of $\alpha$.
 
     >>> from tts_jax.dynamics.overlaps import literature_speeds
     >>> speeds = literature_speeds(lr=0.2, lr2=0.1, inputs=100)
     >>> [float(each) for each in speeds]
     [1.0, 0.0005, 0.05]
+
+    Raises `ValueError` for rates and a number of inputs that are not positive.
     """
     lr, inputs = (checks.as_float(checks.positive(name, it)) for name, it in (("lr", lr), ("inputs", inputs)))
     outer = lr / 2 if lr2 is None else checks.as_float(checks.positive("lr2", lr2))

@@ -29,23 +29,38 @@ class SGD(AbstractDynamics):
     $$a_{p+1} = a_p - h\,\nabla_a \ell, \qquad u_{p+1} = u_p - \epsilon h\,\nabla_u \ell, \qquad
       \ell = \tfrac1B \textstyle\sum_{i=1}^B (f(x_i) - y_i)^2$$
 
-    (or the loss of a `Dataset`) with `step_size` h and B = `batch_size` fresh samples each step. Step p has fast time
-    $t = hp$ and slow time $\tau = \epsilon h p$; a save time is rounded to the nearest step.
+    (or the loss of a `Dataset`) with `step_size` h and B = `batch_size` fresh samples each step. There is no factor
+    1/2. Step p has fast time $t = hp$ and slow time $\tau = \epsilon h p$; a save time is rounded to the nearest step.
 
-    Samples are drawn for blocks of L = max(1, 512 // B) steps: step p takes its rows of
+    **Arguments:**
+
+    - `epsilon`: the step size of the slow leaves over that of all others, positive
+    - `step_size`: h, in fast time
+    - `batch_size`: B, or None for the exact gradient of the risk, which is the explicit Euler method for `GradientFlow`
+      with fast-time step h
+    - `slow`: which leaves are slow, as in `slow=lambda model: model.layers[0]`; networks of this package know their
+      own. With several slow groups `epsilon` and `slow` are tuples of one length: the leaves of group i move
+      `epsilon[i]` times as fast as the rest, and slow time is `min(epsilon) t`, as in `(0.1, 1e-3), slow=(lambda m:
+      m.layers[1], lambda m: m.layers[0])`
+    - `optimizer`: of Optax, in place of `optax.sgd(step_size)`; `step_size` then only sets the clocks. One sees the
+      whole gradient, and a tuple `(fast, slow, ...)` each its group of leaves. The updates of the slow leaves are
+      multiplied by their `epsilon` after it, so adaptive ones keep the ratio. The labels of `optax.partition` may be a
+      tree of the model's structure. `optax.MultiSteps` moves once in several steps. Those that need more than gradients
+      and parameters, such as `optax.lbfgs`, are refused
+    - `adjoint`: how derivatives are taken: the default `diffrax.RecursiveCheckpointAdjoint()` is for reverse mode, with
+      a memory that does not grow with the number of steps; `diffrax.ForwardMode()` is for forward mode
+    - `reshuffle`: whether to go through all rows of a `Dataset` in a new random order in every epoch, instead of
+      drawing with replacement; a batch may end one epoch and begin the next
+    - `frozen`: picks leaves that do not move, as `slow` does: buffers, statistics, layers that are not to train. It
+      wins over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as all others have
+    - `svag`: l, which is 1 for SGD; see below
+
+    *Samples* are drawn for blocks of L = max(1, 512 // B) steps: step p takes its rows of
     `problem.sample(jax.random.fold_in(key, p // L), L * B)`, so that the stream depends on the key and the step number
-    alone. `reshuffle=True`, for a `Dataset`, goes through all of its rows in a new random order in every epoch instead
-    of drawing with replacement; a batch may end one epoch and begin the next. `batch_size=None` takes the exact
-    gradient of the risk, which is the explicit Euler method for `GradientFlow` with fast-time step h.
+    alone.
 
-    `optimizer` (Optax) replaces `optax.sgd(step_size)`; `step_size` then only sets the clocks. One of them sees the
-    whole gradient, and a tuple `(fast, slow, ...)` each its group of leaves. The updates of the slow leaves are
-    multiplied by their `epsilon` after it, so adaptive ones keep the ratio. The labels of `optax.partition` may be a
-    tree of the model's structure. `optax.MultiSteps` moves once in several steps. Those that need more than gradients
-    and parameters, such as `optax.lbfgs`, are refused.
-
-    `svag=l` (stochastic variance amplified gradient) takes l steps of size h/l for one step of SGD, each with two
-    independent batches and the gradient
+    *SVAG.* `svag=l` (stochastic variance amplified gradient) takes l steps of size h/l for one step of SGD, each with
+    two independent batches and the gradient
 
     $$\tfrac12 (1 + \sqrt{2l - 1})\,\nabla \ell_1 + \tfrac12 (1 - \sqrt{2l - 1})\,\nabla \ell_2 ,$$
 
@@ -54,29 +69,27 @@ class SGD(AbstractDynamics):
     `stats.steps` and the stream count l to a step, and a row of `samples` holds both batches. It is for plain steps
     with samples drawn anew: `optimizer`, `reshuffle` and `batch_size=None` are refused.
 
-    `slow` says which leaves are slow, as in `slow=lambda model: model.layers[0]`; a `ShallowNetwork` knows its own.
-    With several slow groups `epsilon` and `slow` are tuples of one length: the leaves of group i move `epsilon[i]`
-    times as fast as the rest, and slow time is `min(epsilon) t`, as in `(0.1, 1e-3), slow=(lambda m: m.layers[1],
-    lambda m: m.layers[0])`. `frozen` picks leaves that do not move, in the same way: buffers, statistics, layers that
-    are not to train. It wins over `slow`, no optimiser sees such leaves, and in the trajectory they have a time axis as
-    all others have.
+    *Speed.* One-dimensional networks of smooth steps take their gradient in closed form, and runs that `jax.vmap` puts
+    side by side share each instruction of the processor; other models take it by automatic differentiation. On a GPU
+    such runs without an `optimizer`, with neurons times batch size up to 64, take a block of steps in one launch, each
+    run on a thread; `stats.method` says so. The first run of its kind in a process checks a few steps, and where they
+    fail warns and keeps to the loop of XLA.
 
-    One-dimensional networks of smooth steps take their gradient in closed form, and runs that `jax.vmap` puts side by
-    side share each instruction of the processor; other models take it by automatic differentiation. On a GPU such runs
-    without an `optimizer`, with neurons times batch size up to 64, take a block of steps in one launch, each run on a
-    thread; `stats.method` says so. The first run of its kind in a process checks a few steps, and where they fail warns
-    and keeps to the loop of XLA.
+    *Precision.* In 64-bit the state is plain. In 32-bit, which cannot hold updates of `epsilon * step_size` = 1e-10 to
+    positions near 1, the state carries compensated sums (Kahan, 1965).
 
-    In 64-bit the state is plain. In 32-bit, which cannot hold updates of `epsilon * step_size` = 1e-10 to positions
-    near 1, the state carries compensated sums (Kahan, 1965).
+    *Derivatives* with respect to the start, `epsilon`, `step_size`, the samples and the target are those of the
+    computed steps, at fixed numbers of steps.
 
-    Derivatives with respect to the start, `epsilon`, `step_size`, the samples and the target are those of the
-    computed steps, at fixed numbers of steps. `adjoint` is as in Diffrax: the default `RecursiveCheckpointAdjoint` is
-    for reverse mode, with a memory that does not grow with the number of steps; `diffrax.ForwardMode()` is for
-    forward mode.
+    *Failure.* A run whose state becomes infinite or NaN stops there with `Status.DIVERGED`. One whose risk has grown
+    beyond any sense, as under a `step_size` that is too large, goes on and has that status too.
 
-    A run whose state becomes infinite or NaN stops there with `Status.DIVERGED`. One whose risk has grown beyond any
-    sense, as under a `step_size` that is too large, goes on and has that status too.
+    >>> import jax, tts_jax as tts
+    >>> problem = tts.Regression(tts.PiecewiseConstant([0.5], [0.0, 1.0]), noise=0.1)
+    >>> model = tts.ShallowNetwork.init(jax.random.key(0), 4, tts.SmoothStep(0.2))
+    >>> run = tts.simulate(tts.SGD(0.1, 0.01), model, problem, [0.0, 0.01, 0.02], key=jax.random.key(1))
+    >>> print(run.step, run.fast_time)
+    [ 0 10 20] [0.  0.1 0.2]
 
     Raises `ValueError` for an `epsilon` or `step_size` that is not positive or does not fit `slow`, for what is no
     optimiser of Optax or needs the value of the loss, and in `simulate` where neither `key` nor `samples` is given,
