@@ -67,7 +67,7 @@ def _by_solver(rows: list[dict]) -> list[dict]:
         ours, *peers = (f"{solver} (ms)" for solver in solvers)
         for problem in problems.values():
             problem |= {peer: problem.get(peer) for peer in peers}
-            problem[f"{solvers[0]} / the fastest"] = problem[ours] / min(filter(None, map(problem.get, peers)))
+            problem[f"{solvers[0]} / the fastest peer"] = problem[ours] / min(filter(None, map(problem.get, peers)))
     return list(problems.values())
 
 

@@ -79,8 +79,9 @@ def _cards(results: list[dict], origin: str) -> str:
     return "\n\n".join(
         [
             "# Gallery",
-            "Every experiment of `tts-jax list`, and what became of its claims. A picture leads to all pictures of its "
-            f"experiment, and to what was measured. {origin}",
+            "Every experiment of `tts-jax list`, and what became of its claims: [the figures of the paper](paper.md), "
+            "and what is [beyond it](others.md). A picture leads to all of its experiment, and to what was measured. "
+            f"{origin}",
             "Neurons find the jumps where positions are slow, and miss them where both layers learn at one speed:",
             *animations,
             '<div class="gallery" markdown>',
