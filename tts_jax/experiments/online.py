@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffrax import Tsit5
 from jaxtyping import Array, Float, Key
 
 from .. import _checks as checks
@@ -19,12 +20,15 @@ from ..networks import PerceptronNetwork
 from ..overlaps import Overlaps
 from ..problems import GaussianRegression
 from ..simulate import simulate
+from ..solvers import DenseJacobian, Rodas5P
 from ..sweeps import run_each
 from .at_once import at_once
 from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
 from .claims import Repeats
 
 TOLERANCE, MAX_STEPS = 1e-7, 2**20
+LONG = 2e4
+"""Up to this alpha an explicit solver costs less: stability demands steps in proportion to it."""
 BOTH, ONE = "both layers", "first layer alone"
 
 
@@ -97,8 +101,9 @@ class AbstractOnline(AbstractExperiment):
         teacher = PerceptronNetwork(jnp.ones(self.of_teacher), jnp.eye(self.of_teacher) / 2**0.5, Erf())
         speeds = literature_speeds(self.rate, None if held else self.rate * ratio, self.of_teacher)
         frozen = _weights if held else None
+        solver = Rodas5P(DenseJacobian(), autonomous=True) if alphas[-1] > LONG else Tsit5()
         online = OnlineSGD(
-            speeds.epsilon, speeds.step_size, frozen, rtol=TOLERANCE, atol=TOLERANCE, max_steps=MAX_STEPS
+            speeds.epsilon, speeds.step_size, frozen, solver, rtol=TOLERANCE, atol=TOLERANCE, max_steps=MAX_STEPS
         )
         times = jnp.asarray(alphas) * speeds.slow_time
         run = simulate(online, start, GaussianRegression(teacher, self.noise), times)
