@@ -14,6 +14,8 @@ SMALL = {
     "3-a-sweep": "seeds, ratios = 2, [1.0, 0.1]",
     "4-your-model-and-data": "ratios, rows, width, end = [1.0, 0.1], 30, 3, 0.5",
     "5-differentiating-through-training": "iterations = 2",
+    "7-high-dimension": "epsilons, neurons, step_size, sgd_time = [1e-2], 5, 0.1, 0.1\n"
+    "inputs, seeds, sgd_alpha, starts, end = [3, 5], 2, 4.0, 2, 3.0",
 }
 """What takes the place of the cell with the tag `parameters`."""
 
