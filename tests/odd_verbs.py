@@ -315,6 +315,41 @@ VERBS: Calls = {
             "weak_paths": of(4, *COUNTS),
         },
     ),
+    "experiments.preset learning-order": lambda: (
+        partial(preset, "learning-order"),
+        {
+            "epsilons": of((1.0, 0.1, 0.01)),
+            "neurons": of(20, *COUNTS),
+            "starts": of(8, *COUNTS),
+            "sgd_repeats": of(6, *COUNTS),
+            "step_size": of(0.01, *POSITIVE),
+            "end": of(10.0, *POSITIVE),
+            "degrees": of(4),
+        },
+    ),
+    "experiments.preset online-plateau": lambda: (
+        partial(preset, "online-plateau"),
+        {
+            "of_teacher": of(2, *COUNTS),
+            "rate": of(0.5, *POSITIVE),
+            "noise": of(0.1, *NOT_NEGATIVE),
+            "sizes": of((2, 4)),
+            "inputs": of((25, 200)),
+            "seeds": of(16, *COUNTS),
+            "sgd_end": of(100.0, *POSITIVE),
+            "saves": of(120, *COUNTS),
+        },
+    ),
+    "experiments.preset speeds-atlas": lambda: (
+        partial(preset, "speeds-atlas"),
+        {
+            "ratios": of((0.1, 1.0), "a tuple", "a list of three"),
+            "sizes": of((2, 4)),
+            "starts": of(12, *COUNTS),
+            "inputs": of(500, *COUNTS),
+            "end": of(1e4, *POSITIVE),
+        },
+    ),
     "experiments.preset notation": lambda: (
         partial(preset, "notation"),
         {
@@ -328,6 +363,7 @@ VERBS: Calls = {
         {"out": of("out", *PATHS), "report": called(None, "None")},
     ),
     "experiments.figures_of_the_paper": lambda: (tts.experiments.figures_of_the_paper, {"profile": of("quick")}),
+    "experiments.every_experiment": lambda: (tts.experiments.every_experiment, {"profile": of("quick")}),
     "experiments.reproduce": lambda: (
         lambda **given: tts.experiments.reproduce(**given).folder,
         {

@@ -15,6 +15,8 @@ SMALL = {
     "4-your-model-and-data": "ratios, rows, width, end = [1.0, 0.1], 30, 3, 0.5",
     "5-differentiating-through-training": "iterations = 2",
     "6-theory-beside-measurement": "epsilons, starts, paths, saves = [1e-1, 1e-2, 1e-3], 50, 4, 5",
+    "7-high-dimension": "epsilons, neurons, step_size, sgd_time = [1e-2], 5, 0.1, 0.1\n"
+    "inputs, seeds, sgd_alpha, starts, end = [3, 5], 2, 4.0, 2, 3.0",
 }
 """What takes the place of the cell with the tag `parameters`."""
 

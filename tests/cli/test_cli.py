@@ -1,6 +1,7 @@
 """The command line, in this process but for one smoke test."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -238,6 +239,33 @@ def test_reproduce_prints_every_claim_and_the_page(monkeypatch, tmp_path):
     assert text.splitlines()[-1] == str(tmp_path / "index.html")
     assert (tmp_path / "index.html").exists()
     assert progress == "notation: drawing\n"
+
+
+def test_reproduce_all_adds_what_is_beyond_the_paper(monkeypatch, tmp_path):
+    sketches = [preset(name) for name in ("notation", "reduced-sketch")]
+    beyond = dataclasses.replace(sketches[1], shows="a sketch of ours")
+    monkeypatch.setattr(run, "figures_of_the_paper", lambda profile: sketches[:1])
+    monkeypatch.setattr(run, "every_experiment", lambda profile: [sketches[0], beyond])
+    code, text, _ = call("reproduce", "--all", "--out", str(tmp_path))
+    assert code == 0
+    assert re.findall(r"^(.*) \(\S+, [\d.]+ s\)$", text, re.MULTILINE) == ["Figure 1", "a sketch of ours"]
+    assert "<h2>Beyond the paper</h2>" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("error", [ImportError("a store needs the package zarr: pip install zarr"), ValueError("no")])
+def test_reproduce_says_in_one_line_what_is_missing(error, monkeypatch, tmp_path):
+    """As `run` does; what came before stays."""
+
+    def fails(*_):
+        raise error
+
+    sketches = [preset(name) for name in ("notation", "reduced-sketch")]
+    monkeypatch.setattr(run, "every_experiment", lambda profile: sketches)
+    monkeypatch.setattr(type(sketches[1]), "measure", fails)
+    code, text, said = call("reproduce", "--all", "--out", str(tmp_path))
+    assert (code, text) == (2, "")
+    assert said.splitlines()[-1] == f"tts-jax: {error}"
+    assert "notation.png" in (tmp_path / "index.html").read_text()
 
 
 def test_reproduce_refuses_an_unknown_profile(tmp_path):

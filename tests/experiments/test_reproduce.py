@@ -9,7 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from tts_jax import experiments
+from tts_jax._provenance import Provenance
 from tts_jax.experiments import Evidence, Finding, Table, Verdict
+from tts_jax.experiments.page import html_page
 
 
 class Square(experiments.AbstractExperiment):
@@ -38,9 +40,8 @@ def reports():
 
 @pytest.fixture(scope="module")
 def reproduction(tmp_path_factory, reports):
-    squares = (
-        Square(f"square-{side:g}", "quick", f"Figure {side:g}", "a square", side=side) for side in (2.0, 3.0, 4.0)
-    )
+    shown = {2.0: "Figure 2", 3.0: "Figures 3 and 4", 4.0: "Figure 4 of another paper"}
+    squares = (Square(f"square-{side:g}", "quick", shows, "a square", side=side) for side, shows in shown.items())
     folder = tmp_path_factory.mktemp("all") / "with a space"
     notation = experiments.preset("notation")
     return experiments.reproduce([notation, *squares], folder, lambda *report: reports.append(report))
@@ -54,6 +55,31 @@ def test_every_figure_of_the_paper_has_an_experiment_in_both_profiles():
         assert {experiment.profile for experiment in chosen} == {profile}
     with pytest.raises(ValueError, match=r"profile must be .* got 'fast'"):
         experiments.figures_of_the_paper("fast")
+
+
+def test_every_experiment_begins_with_those_of_the_paper():
+    for profile in ("quick", "paper"):
+        paper, every = experiments.figures_of_the_paper(profile), experiments.every_experiment(profile)
+        assert every[: len(paper)] == paper
+        assert {each.name for each in every[len(paper) :]} == {
+            *("regime-atlas", "is-it-a-diffusion", "orders"),
+            *("learning-order", "online-plateau", "speeds-atlas"),
+        }
+        assert sorted(each.name for each in every) == sorted(
+            each.name for each in experiments.PRESETS if each.profile == profile
+        )
+
+
+def test_the_page_parts_the_paper_from_what_is_beyond(reproduction):
+    page = reproduction.page.read_text()
+    assert "<h1>The paper and beyond</h1>" in page
+    order = re.findall(r'<h2>([^:<]*)</h2>|<section id="([^"]*)">', page)
+    names = [heading or section for heading, section in order]
+    assert names == ["The paper", "notation", "square-2", "square-3", "Beyond the paper", "square-4"]
+    assert re.findall(r'<th colspan="4">([^<]*)</th>', page) == ["The paper", "Beyond the paper"]
+    alone = html_page(reproduction.outcomes[:3], Provenance.here())
+    assert "<h1>The figures of the paper, drawn anew</h1>" in alone
+    assert "eyond" not in alone
 
 
 def test_the_page_says_what_was_found(reproduction):

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .. import _checks as checks
 from .._progress import console, reporting
-from ..experiments import PRESETS, Outcome, Verdict, figures_of_the_paper, preset, reproduce
+from ..experiments import PRESETS, Outcome, Verdict, every_experiment, figures_of_the_paper, preset, reproduce
 from ..experiments.claims import RULE
 from ..trajectory import Status
 from .console import refuse
@@ -41,6 +41,7 @@ def add_to(commands: Any) -> None:
     run.add_argument("--out", metavar="DIR", help="where to write (default: out/NAME-PROFILE)")
     again = commands.add_parser("reproduce", help="all figures of the paper, with a page that shows what was found")
     again.set_defaults(command=_reproduce)
+    again.add_argument("--all", action="store_true", help="the experiments beyond the paper too")
     again.add_argument("--profile", default="quick", help=PROFILES)
     again.add_argument("--out", metavar="DIR", default="out/reproduce", help="where to write (default: out/reproduce)")
 
@@ -82,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _reproduce(options: argparse.Namespace) -> int:
     try:
-        experiments = figures_of_the_paper(options.profile)
+        experiments = (every_experiment if options.all else figures_of_the_paper)(options.profile)
         folder = checks.writable_folder(options.out)
     except ValueError as error:
         return refuse(error)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -122,6 +123,11 @@ class AbstractExperiment(eqx.Module):
 
     def __check_init__(self):
         checks.count("seed", self.seed, at_least=0, below=2**32)
+
+    @property
+    def of_the_paper(self) -> bool:
+        """Whether it stands behind a figure of Marion and Berthier (2023); others are beyond."""
+        return re.fullmatch(r"Figures? [\d and]+|the appendix", self.shows) is not None
 
     @property
     @abc.abstractmethod

@@ -1,30 +1,53 @@
 """Gaussian single-index model: with fast weights, the degrees of the target are learned one after the other."""
 
 import pathlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
-from matplotlib import rc_context
+from jaxtyping import Array, Float, Int, Key
 
 from .. import _checks as checks
 from ..dynamics import SGD, OverlapFlow
 from ..hermite import Hermite
 from ..networks import SphereNetwork
 from ..overlaps import Overlaps
-from ..plot.style import KINDS, STYLE, WIDTH, new_figure, save
 from ..problems import SingleIndex
 from ..simulate import simulate
-from ..trajectory import Status
-from .base import AbstractExperiment, Evidence, Finding, Report, Table, Verdict, number
+from ..sweeps import run_each
+from .at_once import at_once
+from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
 from .claims import Repeats
 
-COLOURS = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
-"""Of degrees."""
+TOLERANCE = 1e-8
 COARSER = 4.0
 """Steps of SGD, to see how it depends on them."""
+
+
+class Flows(NamedTuple):
+    """Of all starts and ratios, in this order."""
+
+    risk: Float[Array, "*runs t"]
+    learned: Float[Array, "*runs t degrees"]
+    r"""$\sigma_k \frac{1}{m} \sum_i a_i s_i^k$ over $\varphi_k$."""
+    status: Int[Array, "*runs"]
+    mean_weight: Float[Array, "*runs"]
+    """At the start."""
+
+
+class Beside(NamedTuple):
+    """One start in finite dimension."""
+
+    times: Float[np.ndarray, " t"]
+    flow: Float[np.ndarray, " t"]
+    """Risk of the flow in overlaps."""
+    sgd: Float[np.ndarray, "two streams t"]
+    """Risks of SGD, with its steps and with coarser ones."""
+    lengths: Float[np.ndarray, "two streams m"]
+    """Of its directions at the end; the flow keeps those of the start, which are 1."""
 
 
 class LearningOrder(AbstractExperiment):
@@ -44,7 +67,7 @@ class LearningOrder(AbstractExperiment):
     """
 
     epsilons: tuple[float, ...]
-    """The slopes are fitted to the last three."""
+    """Decreasing. The slopes are fitted to the last three."""
     neurons: int
     starts: int
     sgd_epsilon: float
@@ -60,8 +83,11 @@ class LearningOrder(AbstractExperiment):
     def __check_init__(self):
         for epsilon in (*self.epsilons, self.sgd_epsilon):
             checks.positive("epsilon", epsilon)
-        if len(self.epsilons) < 3:
-            raise ValueError(f"a slope needs three ratios at least, got {self.epsilons}: pass e.g. (1e-5, 1e-6, 1e-7)")
+        if len(self.epsilons) < 3 or (np.diff(self.epsilons) >= 0).any():
+            raise ValueError(
+                f"epsilons must be three at least, for a slope, and decrease, got {self.epsilons}: "
+                "pass e.g. (1e-5, 1e-6, 1e-7)"
+            )
         for name in ("neurons", "starts", "sgd_neurons", "sgd_inputs", "sgd_repeats"):
             checks.count(name, getattr(self, name))
         checks.count("degrees", self.degrees, at_least=3)
@@ -80,93 +106,124 @@ class LearningOrder(AbstractExperiment):
         }
 
     @property
+    def step_sizes(self) -> tuple[float, float]:
+        """Of SGD."""
+        return self.step_size, COARSER * self.step_size
+
+    @property
     def hermite(self) -> Hermite:
         return Hermite(np.ones(self.degrees))
 
     @property
     def times(self) -> Float[np.ndarray, " t"]:
-        return np.geomspace(0.03 * min(self.epsilons), self.end, 400)
+        return np.geomspace(0.03 * min(self.epsilons), self.end, 500)
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
-        risks, halves, means, failed = self._flows(report)
+        from ..plot.style import save
+        from . import learning_order_figures as figures
+
+        jobs: dict[str, Callable[[], Any]] = {"flows": partial(self._flows, report), "flow": self._flow_beside_sgd}
+        flows, flow = at_once(jobs, lambda *_: None).values()
+        beside = self._beside(flow, report)
+        halves = self.half_times(flows.learned)
+        report("drawing", 0, 0)
         np.savez(folder / "half_times.npz", half_times=halves, epsilons=np.asarray(self.epsilons))
-        sgd_times, flow, sgd, coarse = self._sgd(report)
-        self._draw_risk(folder / "risk.png", risks)
-        self._draw_half_times(folder / "half_times.png", halves)
-        self._draw_sgd(folder / "sgd.png", sgd_times, flow, sgd)
-        rows = [
-            (number(epsilon), *(number(float(np.median(halves[:, i, k]))) for k in range(self.degrees)))
-            for i, epsilon in enumerate(self.epsilons)
-        ]
-        heading = ("ε", *(f"degree {k}" for k in range(self.degrees)))
+        save(figures.risk(flows.risk[0], self), folder / "risk.png")
+        save(figures.half_times(halves, self), folder / "half_times.png")
+        save(figures.sgd(beside.times, beside.flow, beside.sgd[0], self), folder / "sgd.png")
         return Evidence(
             figures=("risk.png", "half_times.png", "sgd.png"),
-            findings=self._findings(risks, halves, means, flow, sgd, coarse),
-            tables=(Table(heading, tuple(rows), "Median half-times, in units of 2 τ / m"),),
+            findings=self._findings(flows, halves, beside),
+            tables=self._tables(halves, beside.lengths),
             files=("half_times.npz",),
-            results=halves,
-            record={"failed_flows": failed},
+            results=(flows, halves, beside),
+            record={"failed_flows": int(np.sum(flows.status != 0))},
         )
 
-    def _flows(self, report: Report) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Risks of the first start (ratio, time), half-times (start, ratio, degree), the mean weight of each start, and
-        how many runs failed."""
-        problem, times = SingleIndex([1.0], self.hermite), self.times
-        keys = jax.random.split(jax.random.key(self.seed), self.starts)
-        risks, halves, failed = [], np.full((self.starts, len(self.epsilons), self.degrees), np.nan), 0
-        for i, epsilon in enumerate(self.epsilons):
-            for j, key in enumerate(keys):
-                report("flows", i * self.starts + j, self.starts * len(self.epsilons))
-                status, risk, learned = _flow(jnp.asarray(epsilon), key, problem, self.neurons, jnp.asarray(times))
-                failed += int(status) != Status.SUCCESSFUL
-                halves[j, i] = [_first_half(times, part) for part in np.asarray(learned).T]
-                if j == 0:
-                    risks.append(np.asarray(risk))
-        means = np.array([np.mean(Overlaps.init(key, self.neurons, self.hermite).weights) for key in keys])
-        return np.stack(risks), halves, means, failed
+    def _tables(
+        self, halves: Float[np.ndarray, "starts ratios degrees"], lengths: Float[np.ndarray, "two streams m"]
+    ) -> tuple[Table, ...]:
+        times = tuple(
+            (number(epsilon), *(number(float(time)) for time in row))
+            for epsilon, row in zip(self.epsilons, np.median(halves, axis=0), strict=True)
+        )
+        ends = tuple(
+            (number(step_size), number(float(length.mean())), number(float(length.max())))
+            for step_size, length in zip(self.step_sizes, lengths, strict=True)
+        )
+        return (
+            Table(
+                ("ε", *(f"degree {k}" for k in range(self.degrees))), times, "Median half-times, in units of 2 τ / m"
+            ),
+            Table(
+                ("step size of SGD", "mean length", "largest"),
+                ends,
+                "Lengths of directions at the end, which begin with 1; a flow keeps them",
+            ),
+        )
 
-    def _sgd(self, report: Report) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Times, the risk of the flow, and that of SGD by stream, from one start, also with coarser steps."""
-        direction = np.eye(self.sgd_inputs)[0]
-        problem = SingleIndex(direction, self.hermite)
+    def half_times(self, learned: Float[np.ndarray, "*runs t degrees"]) -> Float[np.ndarray, "*runs degrees"]:
+        """NaN where a degree is not half learned in the end, or is from the first save on."""
+        return np.apply_along_axis(partial(_first_half, self.times), -2, learned)
+
+    def _flows(self, report: Report) -> Flows:
+        keys = jax.random.split(jax.random.key(self.seed), self.starts)
+        run = partial(_flow, self.neurons, self.hermite, jnp.asarray(self.times))
+        found = run_each(
+            run,
+            jnp.repeat(keys, len(self.epsilons)),
+            jnp.tile(jnp.asarray(self.epsilons), self.starts),
+            progress=partial(report, "flows"),
+        )
+        shape = self.starts, len(self.epsilons)
+        return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(*shape, *leaf.shape[1:]), found)
+
+    @property
+    def sgd_times(self) -> Float[np.ndarray, " t"]:
+        return np.concatenate([[0.0], np.geomspace(0.1 * self.sgd_epsilon, self.sgd_end, 60)])
+
+    def _of_sgd(self) -> tuple[SphereNetwork, SingleIndex, Float[Array, " t"], list[Key[Array, ""]]]:
+        """Start, problem, save times, and streams."""
         begin, *streams = jax.random.split(jax.random.key(self.seed + 1), self.sgd_repeats + 1)
         start = SphereNetwork.init(begin, self.sgd_neurons, self.sgd_inputs, self.hermite)
-        times = np.concatenate([[0.0], np.geomspace(0.1 * self.sgd_epsilon, self.sgd_end, 60)])
-        slow_times = problem.slow_time(times, self.sgd_neurons)
-        flow = simulate(OverlapFlow(self.sgd_epsilon, rtol=1e-8, atol=1e-8), start, problem, slow_times)
-        runs = []
-        for i, step_size in enumerate((self.step_size, COARSER * self.step_size)):
-            for k, key in enumerate(streams):
-                report("SGD", i * self.sgd_repeats + k, 2 * self.sgd_repeats)
-                arm = SGD(self.sgd_epsilon, step_size)
-                runs.append(np.asarray(simulate(arm, start, problem, slow_times, key=key).risk))
-        sgd, coarse = np.split(np.stack(runs), 2)
-        return times, np.asarray(flow.risk), sgd, coarse
+        problem = SingleIndex(np.eye(self.sgd_inputs)[0], self.hermite)
+        return start, problem, problem.slow_time(self.sgd_times, self.sgd_neurons), streams
+
+    def _flow_beside_sgd(self) -> Float[Array, " t"]:
+        start, problem, slow_times, _ = self._of_sgd()
+        return simulate(OverlapFlow(self.sgd_epsilon, rtol=TOLERANCE, atol=TOLERANCE), start, problem, slow_times).risk
+
+    def _beside(self, flow: Float[np.ndarray, " t"], report: Report) -> Beside:
+        start, problem, slow_times, streams = self._of_sgd()
+
+        def descend(step_size: Float[Array, ""], key: Key[Array, ""]) -> tuple[Float[Array, " t"], Float[Array, " m"]]:
+            run = simulate(SGD(self.sgd_epsilon, step_size), start, problem, slow_times, key=key)
+            return run.risk, jnp.linalg.norm(run.model.directions[-1], axis=1)
+
+        found = run_each(
+            descend,
+            jnp.repeat(jnp.asarray(self.step_sizes), self.sgd_repeats),
+            jnp.stack(2 * streams),
+            progress=partial(report, "SGD"),
+        )
+        sgd, lengths = (np.asarray(leaf).reshape(2, self.sgd_repeats, -1) for leaf in found)
+        return Beside(self.sgd_times, flow, sgd, lengths)
 
     def _findings(
-        self,
-        risks: np.ndarray,
-        halves: np.ndarray,
-        means: np.ndarray,
-        flow: np.ndarray,
-        sgd: np.ndarray,
-        coarse: np.ndarray,
+        self, flows: Flows, halves: Float[np.ndarray, "starts ratios degrees"], beside: Beside
     ) -> tuple[Finding, ...]:
-        first = Repeats(halves[:, -1, 0] / self.epsilons[-1] / np.log(2 * (1 - means)))
-        log = np.log(1 / np.asarray(self.epsilons[-3:]))
-        one = Repeats(self._slopes(halves[:, -3:, 1] / log[None]))
-        plain = Repeats(self._slopes(halves[:, -3:, 1]))
-        two = Repeats(self._slopes(halves[:, -3:, 2]))
-        factors = halves[:, :, 1:3] / halves[:, :, :2]
+        last, before = self.epsilons[-1], self.epsilons[-3]
+        smallest, three = f"ε = {number(last)}", f"from ε = {number(before)} to {number(last)}"
+        first = Repeats(halves[:, -1, 0] / last / np.log(2 * (1 - flows.mean_weight[:, -1])))
+        logarithm = np.log(1 / np.asarray(self.epsilons[-3:]))
+        one, plain = (Repeats(self.slopes(halves[:, -3:, 1] / each)) for each in (logarithm, np.ones(3)))
+        after = np.diff(halves[:, -3:], axis=-1)
+        factors = halves[..., 1:] / halves[..., :-1]
         apart = Repeats(np.min(factors[:, -1] / factors[:, -3], axis=1))
-        plateaus = [
-            np.interp(np.log(np.sqrt(early * late)), np.log(self.times), risks[-1]) / (self.degrees - k - 1)
-            for k, (early, late) in enumerate(zip(halves[0, -1, :2], halves[0, -1, 1:3], strict=True))
-        ]
-        off = float(np.max(np.abs(np.asarray(plateaus) - 1)))
-        near, far = (Repeats(np.max(np.abs(runs - flow[None]), axis=1) / flow[0]) for runs in (sgd, coarse))
-        closer = Repeats.ratios(far.values, near.values)
-        smallest = f"ε = {number(self.epsilons[-1])}"
+        off = self.off_plateau(np.asarray(flows.risk), halves)
+        flatter = Repeats.ratios(off[:, -1], off[:, -3])
+        near, far = np.max(np.abs(beside.sgd - beside.flow[None, None]), axis=2) / beside.flow[0]
+        closer = Repeats.ratios(far, near)
         return (
             Finding(
                 "degree 0 is half learned after ε ln(2 (1 - a)), with a the mean of the weights at the start",
@@ -179,114 +236,66 @@ class LearningOrder(AbstractExperiment):
                 f"{number(plain.median)}",
                 one.between(0.45, 0.55),
             ),
+            *(self._order(k, Repeats(self.slopes(after[..., k - 1]))) for k in range(2, self.degrees)),
             Finding(
-                "degree 2 is learned in a time of order ε^(1/4)",
-                f"slope of the time: {two.said(0.2, 0.3)}",
-                two.between(0.2, 0.3),
-            ),
-            Finding(
-                "degrees 0, 1 and 2 are learned one after the other, on time scales that separate",
-                f"from ε = {number(self.epsilons[-3])} to {number(self.epsilons[-1])} the factors from one half-time "
-                f"to the next grow, the one that grows less by {apart.said(1.0)}",
+                "the degrees are learned one after the other, on time scales that separate",
+                f"{three} the factors from one half-time to the next grow, the one that grows less by "
+                f"{apart.said(1.0)}",
                 apart.above(1.0),
             ),
             Finding(
-                "between two degrees the risk stays on a plateau, the sum of what is not yet learned",
-                f"{smallest}, first start: midway, in logarithmic time, it is off by {100 * off:.2g} % at most",
-                Verdict.of(off < 0.1, off >= 0.1),
+                "between two degrees the risk comes to a plateau, the sum of what is not yet learned",
+                f"midway, in logarithmic time, it is off by {number(100 * float(np.median(off[:, -1])))} % at most at "
+                f"{smallest}; {three} that becomes {flatter.said(1.0)} times as large",
+                flatter.below(1.0),
             ),
             Finding(
                 f"SGD at d = {self.sgd_inputs} comes closer to the flow of its start as its step size falls",
-                f"largest difference of the risks, over the first risk: {number(near.median)}; with steps of "
-                f"{number(COARSER)} times the size it is {closer.said(1.0)} times as large",
+                f"largest difference of the risks, over the first risk: {number(float(np.median(near)))}; with steps "
+                f"of {number(COARSER)} times the size it is {closer.said(1.0)} times as large",
                 closer.above(1.0),
             ),
         )
 
-    def _slopes(self, times: Float[np.ndarray, "starts three"]) -> Float[np.ndarray, " starts"]:
-        """Of logarithms, by least squares; NaN where a degree was not learned."""
+    def _order(self, k: int, slope: Repeats) -> Finding:
+        """The phase of degree k, from 2 on, is that of a_i of order ε^(-1/2 + 1/(2k)), s_i of order ε^(1/(2k))."""
+        bounds = 0.4 / k, 0.6 / k
+        return Finding(
+            f"degree {k} is learned a time of order ε^(1/{2 * k}) after degree {k - 1}",
+            f"slope of that time: {slope.said(*bounds)}; theory {number(0.5 / k)}",
+            slope.between(*bounds),
+        )
+
+    def slopes(self, times: Float[np.ndarray, "starts three"]) -> Float[np.ndarray, " starts"]:
+        """Of logarithms over that of the last three ratios, by least squares; NaN where a degree was not learned."""
         x = np.log(self.epsilons[-3:])
         x = x - x.mean()
         return np.log(times) @ x / (x @ x)
 
-    def _draw_risk(self, path: pathlib.Path, risks: np.ndarray) -> None:
-        with rc_context(STYLE):
-            figure = new_figure(WIDTH, 2.9)
-            axes = figure.add_subplot()
-            for k in range(self.degrees):
-                axes.axhline(self.degrees - k, color="0.8", linewidth=0.8, zorder=0)
-                axes.annotate(f" $\\ell = {k}$", (1, self.degrees - k), xycoords=("axes fraction", "data"), va="center")
-            shades = np.linspace(0.85, 0.0, len(self.epsilons))
-            for epsilon, risk, shade in zip(self.epsilons, risks, shades, strict=True):
-                axes.plot(
-                    self.times, risk, color=(0.8 * shade, 0.45 + 0.4 * shade, 0.7 + 0.2 * shade), label=f"{epsilon:g}"
-                )
-            axes.set(xscale="log", xlabel="time 2τ/m", ylabel="risk (no factor 1/2)", ylim=(0, None))
-            axes.legend(title="ε", loc="lower left")
-            figure.supxlabel(
-                "Grey: plateaus, the sum of $\\varphi_k^2$ over $k \\geq \\ell$. One start, d = ∞, mean field.",
-                fontsize=7,
-            )
-        save(figure, path)
-
-    def _draw_half_times(self, path: pathlib.Path, halves: np.ndarray) -> None:
-        epsilons = np.asarray(self.epsilons)
-        with rc_context(STYLE):
-            figure = new_figure(WIDTH, 3.2)
-            axes = figure.add_subplot()
-            theory = (
-                (r"\varepsilon \ln 2", np.log(2) * epsilons),
-                (
-                    r"\varepsilon^{1/2} \ln(1/\varepsilon)",
-                    np.where(epsilons < 0.1, epsilons**0.5 * np.log(1 / epsilons), np.nan),
-                ),
-                (r"\varepsilon^{1/4}", epsilons**0.25),
-            )
-            for k in range(self.degrees):
-                colour = COLOURS[k % len(COLOURS)]
-                middle = np.median(halves[:, :, k], axis=0)
-                spread = np.abs(np.quantile(halves[:, :, k], [0.1, 0.9], axis=0) - middle[None])
-                axes.errorbar(
-                    epsilons, middle, spread, color=colour, marker="o", markersize=3, linestyle="", label=f"degree {k}"
-                )
-                if k < len(theory):
-                    name, line = theory[k]
-                    scale = 1.0 if k == 0 else middle[-1] / line[-1]
-                    axes.plot(epsilons, scale * line, color=colour, linewidth=0.9, label=f"${name}$")
-            axes.set(xscale="log", yscale="log", xlabel="ε", ylabel="half-time, in 2τ/m")
-            axes.legend(ncols=2)
-            figure.supxlabel("Points: medians over starts, bars to the 10th and 90th percentile.\n"
-                             "Lines: theory, through the last point but for degree 0.", fontsize=7)  # fmt: skip
-        save(figure, path)
-
-    def _draw_sgd(self, path: pathlib.Path, times: np.ndarray, flow: np.ndarray, sgd: np.ndarray) -> None:
-        with rc_context(STYLE):
-            figure = new_figure(WIDTH, 2.6)
-            axes = figure.add_subplot()
-            for k, risk in enumerate(sgd):
-                label = f"SGD, {len(sgd)} streams" if k == 0 else None
-                axes.plot(times[1:], risk[1:], **(KINDS["sgd"] | {"linewidth": 0.7}), label=label)
-            axes.plot(times[1:], flow[1:], **KINDS["flow"], label="flow in overlaps")
-            axes.set(xscale="log", xlabel="time 2τ/m", ylabel="risk (no factor 1/2)", ylim=(0, None))
-            axes.legend()
-            figure.supxlabel(
-                f"One start of {self.sgd_neurons} neurons, d = {self.sgd_inputs}, ε = {self.sgd_epsilon:g}, "
-                f"step size {self.step_size:g}.",
-                fontsize=7,
-            )
-        save(figure, path)
+    def off_plateau(
+        self, risk: Float[np.ndarray, "starts ratios t"], halves: Float[np.ndarray, "starts ratios degrees"]
+    ) -> Float[np.ndarray, "starts ratios"]:
+        """The largest relative distance of the risk from a plateau, midway between two degrees in logarithmic time."""
+        midway = np.log(halves[..., :-1] * halves[..., 1:]) / 2
+        levels = np.arange(self.degrees - 1, 0, -1)
+        off = [
+            np.max(np.abs(np.interp(midway[at], np.log(self.times), risk[at]) / levels - 1))
+            for at in np.ndindex(midway.shape[:2])
+        ]
+        return np.reshape(off, midway.shape[:2])
 
 
-@eqx.filter_jit
 def _flow(
-    epsilon: Float[Array, ""], key: Key[Array, ""], problem: SingleIndex, neurons: int, times: Float[Array, " t"]
-) -> tuple[Array, Float[Array, " t"], Float[Array, "t k"]]:
-    """Status, risk, and the share of each degree that is learned, for a target and an activation of coefficients 1."""
-    start = Overlaps.init(key, neurons, problem.target)
-    run = simulate(OverlapFlow(epsilon, rtol=1e-8, atol=1e-8), start, problem, problem.slow_time(times, neurons))
+    neurons: int, hermite: Hermite, times: Float[Array, " t"], key: Key[Array, ""], epsilon: Float[Array, ""]
+) -> Flows:
+    """Of one start and ratio, for a target and an activation of coefficients 1."""
+    problem, start = SingleIndex([1.0], hermite), Overlaps.init(key, neurons, hermite)
+    # Until degree 2 is learned the overlaps are of order epsilon^(1/4).
+    flow = OverlapFlow(epsilon, rtol=TOLERANCE, atol=TOLERANCE * jnp.minimum(epsilon, 1.0) ** 0.25)
+    run = simulate(flow, start, problem, problem.slow_time(times, neurons))
     s = run.model.teacher[..., 0]
-    learned = [jnp.mean(run.model.weights * s**k, axis=1) for k in range(problem.target.degree + 1)]
-    return run.status, run.risk, jnp.stack(learned, axis=1)
+    learned = [jnp.mean(run.model.weights * s**k, axis=1) for k in range(hermite.degree + 1)]
+    return Flows(run.risk, jnp.stack(learned, axis=1), run.status, jnp.mean(start.weights))
 
 
 def _first_half(times: Float[np.ndarray, " t"], learned: Float[np.ndarray, " t"]) -> float:

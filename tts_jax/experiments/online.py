@@ -9,19 +9,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffrax import Tsit5
 from jaxtyping import Array, Float, Key
 
 from .. import _checks as checks
 from ..activations import Erf
-from ..dynamics import SGD, AbstractDynamics, OnlineSGD
+from ..dynamics import SGD, OnlineSGD
 from ..dynamics.overlaps import literature_speeds
 from ..networks import PerceptronNetwork
+from ..overlaps import Overlaps
 from ..problems import GaussianRegression
 from ..simulate import simulate
+from ..solvers import DenseJacobian, Rodas5P
+from ..sweeps import run_each
+from .at_once import at_once
 from .base import AbstractExperiment, Evidence, Finding, Report, Table, number
 from .claims import Repeats
 
 TOLERANCE, MAX_STEPS = 1e-7, 2**20
+LONG = 2e4
+"""Up to this alpha an explicit solver costs less: stability demands steps in proportion to it."""
 BOTH, ONE = "both layers", "first layer alone"
 
 
@@ -79,26 +86,27 @@ class AbstractOnline(AbstractExperiment):
     def exact(
         self, key: Key[Array, ""], neurons: int, inputs: int, ratio: Float[Array, ""] | float, held: bool = False
     ) -> Run:
-        """By the ODE, with the outer rate `ratio` times the inner one."""
-        speeds = literature_speeds(self.rate, None if held else self.rate * ratio, inputs)
-        frozen = _weights if held else None
-        online = OnlineSGD(
-            speeds.epsilon, speeds.step_size, frozen, rtol=TOLERANCE, atol=TOLERANCE, max_steps=MAX_STEPS
-        )
-        return self._run(online, key, neurons, inputs, jnp.asarray(self.alphas) * speeds.slow_time, held)
-
-    def _run(
-        self,
-        dynamics: AbstractDynamics,
-        key: Key[Array, ""],
-        neurons: int,
-        inputs: int,
-        times: Float[Array, " t"],
-        held: bool = False,
-        draw: Key[Array, ""] | None = None,
-    ) -> Run:
+        """By the ODE from a start, with the outer rate `ratio` times the inner one."""
         student, problem = self.pair(key, neurons, inputs, held)
-        run = simulate(dynamics, student, problem, times, key=draw)
+        return self.solve(Overlaps.of(student, problem.teacher.directions), self.alphas, ratio, held)
+
+    def solve(
+        self,
+        start: Overlaps,
+        alphas: Float[np.ndarray, " t"],
+        ratio: Float[Array, ""] | float = 1.0,
+        held: bool = False,
+    ) -> Run:
+        """From overlaps, which the ODE knows alone: the teacher has as many inputs as neurons."""
+        teacher = PerceptronNetwork(jnp.ones(self.of_teacher), jnp.eye(self.of_teacher) / 2**0.5, Erf())
+        speeds = literature_speeds(self.rate, None if held else self.rate * ratio, self.of_teacher)
+        frozen = _weights if held else None
+        solver = Rodas5P(DenseJacobian(), autonomous=True) if alphas[-1] > LONG else Tsit5()
+        online = OnlineSGD(
+            speeds.epsilon, speeds.step_size, frozen, solver, rtol=TOLERANCE, atol=TOLERANCE, max_steps=MAX_STEPS
+        )
+        times = jnp.asarray(alphas) * speeds.slow_time
+        run = simulate(online, start, GaussianRegression(teacher, self.noise), times)
         return Run(run.risk / 2, run.status)
 
 
@@ -164,8 +172,8 @@ class OnlinePlateau(AbstractOnline):
         return np.geomspace(1.0, self.sgd_end, 10)
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
-        exact = self._exact(report)
-        sgd, beside = self._sgd(report)
+        exact, beside = self._exact(report)
+        sgd = self._sgd(report)
         report("drawing", 0, 0)
         self._draw(exact, sgd, folder / "plateau.png")
         np.savez(
@@ -186,33 +194,45 @@ class OnlinePlateau(AbstractOnline):
             results=(exact, sgd),
         )
 
-    def _exact(self, report: Report) -> dict[tuple[str, int], Run]:
-        found = {}
+    def _exact(self, report: Report) -> tuple[dict[tuple[str, int], Run], dict[int, np.ndarray]]:
+        """Of both layers, and the first alone, with each number of neurons; and the errors beside SGD."""
         arms = [(layers, size) for layers in (BOTH, ONE) for size in self.sizes]
-        for done, (layers, size) in enumerate(arms):
-            report("ODE", done, len(arms))
-            solve = partial(self.exact, neurons=size, inputs=self.inputs[-1], ratio=1.0, held=layers == ONE)
-            found[layers, size] = jax.tree.map(np.asarray, jax.jit(jax.vmap(solve))(self.keys(self.starts)))
-        return found
+        longest = sorted(arms, key=lambda arm: -arm[1])
+        jobs = {arm: partial(self._from_all_starts, *arm) for arm in longest} | {None: self._beside_sgd}
+        found = at_once(jobs, partial(report, "ODE"))
+        beside = dict(zip(self.inputs, found[None].error, strict=True))
+        return {arm: found[arm] for arm in arms}, beside
 
-    def _sgd(self, report: Report) -> tuple[dict[int, Run], dict[int, np.ndarray]]:
-        """SGD with both layers and as many neurons as the teacher, and the ODE from the same start, for each number of
-        inputs."""
-        found, beside = {}, {}
+    def _from_all_starts(self, layers: str, size: int) -> Run:
+        solve = partial(self.exact, neurons=size, inputs=self.inputs[-1], ratio=1.0, held=layers == ONE)
+        return run_each(solve, self.keys(self.starts), workers=1)
+
+    def _beside_sgd(self) -> Run:
+        """From its start in each number of inputs."""
+        pairs = map(self._pair_of_sgd, self.inputs)
+        starts = [Overlaps.of(student, problem.teacher.directions) for student, problem in pairs]
+        together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+        return run_each(partial(self.solve, alphas=self.sgd_alphas), together, workers=1)
+
+    def _pair_of_sgd(self, inputs: int) -> tuple[PerceptronNetwork, GaussianRegression]:
+        return eqx.filter_jit(self.pair)(self.keys(1)[0], self.of_teacher, inputs)
+
+    def _sgd(self, report: Report) -> dict[int, Run]:
+        """With both layers and as many neurons as the teacher, for each number of inputs."""
         draws = jax.random.split(jax.random.key(self.seed + 1), self.seeds)
-        first = self.keys(1)[0]
-        for done, d in enumerate(self.inputs):
-            report("SGD", done, len(self.inputs))
+        found = {}
+        for d in self.inputs:
+            student, problem = self._pair_of_sgd(d)
             speeds = literature_speeds(self.rate, self.rate, d)
-            times = jnp.asarray(self.sgd_alphas) * speeds.slow_time
-            sgd, online = (kind(speeds.epsilon, speeds.step_size) for kind in (SGD, OnlineSGD))
+            sgd, times = SGD(speeds.epsilon, speeds.step_size), jnp.asarray(self.sgd_alphas) * speeds.slow_time
 
-            def run(draw, sgd=sgd, d=d, times=times):
-                return self._run(sgd, first, self.of_teacher, d, times, draw=draw)
+            def descend(draw, sgd=sgd, student=student, problem=problem, times=times):
+                run = simulate(sgd, student, problem, times, key=draw)
+                return Run(run.risk / 2, run.status)
 
-            found[d] = jax.tree.map(np.asarray, jax.jit(jax.vmap(run))(draws))
-            beside[d] = np.asarray(self._run(online, first, self.of_teacher, d, times).error)
-        return found, beside
+            runs = run_each(descend, draws, progress=partial(report, f"SGD in {d} inputs"))
+            found[d] = jax.tree.map(np.asarray, runs)
+        return found
 
     def _findings(
         self, exact: dict[tuple[str, int], Run], sgd: dict[int, Run], beside: dict[int, np.ndarray]

@@ -8,6 +8,7 @@ from .._provenance import Provenance
 from .base import Finding, Outcome, Table, Verdict
 from .claims import RULE
 
+PAPER, BEYOND = "The paper", "Beyond the paper"
 STYLE = """
 :root { --ink: #1c1c1c; --soft: #5f6368; --line: #d9dce0; --yes: #00694b; --no: #b3261e; --open: #8a5300;
         --paper: #fff; }
@@ -34,28 +35,40 @@ th, .soft { color: var(--soft); font-weight: normal; }
 
 def html_page(outcomes: Sequence[Outcome], provenance: Provenance) -> str:
     """A page that lies in the folder above those of the outcomes, and needs nothing else."""
-    profile = outcomes[0].experiment.profile
+    profile, parts = outcomes[0].experiment.profile, _parts(outcomes)
     total = sum(outcome.seconds for outcome in outcomes)
-    rows = [
-        f'<tr><td><a href="#{_name(outcome)}">{escape(outcome.experiment.shows)}</a></td>'
-        f"<td>{_name(outcome)}</td><td>{_tally(outcome)}</td><td>{_duration(outcome.seconds)}</td></tr>"
-        for outcome in outcomes
-    ]
+    title = "The paper and beyond" if BEYOND in parts else "The figures of the paper, drawn anew"
+    rows = "".join(f'<tr><th colspan="4">{name}</th></tr>' + "".join(map(_row, part)) for name, part in parts.items())
+    sections = "\n".join(f"<h2>{name}</h2>\n" + "\n".join(map(_section, part)) for name, part in parts.items())
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     commit = f", commit {provenance.commit}" if provenance.commit else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>The figures of the paper, drawn anew</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        "<h1>The figures of the paper, drawn anew</h1>\n"
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{title}</h1>\n"
         "<p>P. Marion and R. Berthier, <i>Leveraging the two-timescale regime to demonstrate convergence of neural "
         'networks</i>, NeurIPS 2023, <a href="https://arxiv.org/abs/2304.09576">arXiv 2304.09576</a>. Profile '
         f"<b>{escape(profile)}</b>, {_duration(total)} in all.</p>\n<p>{escape(RULE)}</p>\n"
         f'<div class="scroll"><table><tr><th>shows</th><th>experiment</th><th>claims</th><th>took</th></tr>'
-        f"{''.join(rows)}</table></div>\n"
-        + "\n".join(map(_section, outcomes))
-        + f'\n<p class="soft">{escape(versions)}; {escape(provenance.device)}, {escape(provenance.dtype)}'
+        f"{rows}</table></div>\n{sections}\n"
+        f'<p class="soft">{escape(versions)}; {escape(provenance.device)}, {escape(provenance.dtype)}'
         f"{escape(commit)}.</p>\n</body>\n</html>\n"
+    )
+
+
+def _parts(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """By their headings."""
+    parts: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        parts.setdefault(PAPER if outcome.experiment.of_the_paper else BEYOND, []).append(outcome)
+    return parts
+
+
+def _row(outcome: Outcome) -> str:
+    return (
+        f'<tr><td><a href="#{_name(outcome)}">{escape(outcome.experiment.shows)}</a></td>'
+        f"<td>{_name(outcome)}</td><td>{_tally(outcome)}</td><td>{_duration(outcome.seconds)}</td></tr>"
     )
 
 

@@ -138,7 +138,7 @@ LEARNING_ORDER = LearningOrder(
     profile="paper",
     shows="high dimension",
     description="with fast weights, a single-index target is learned degree after degree",
-    epsilons=(1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7),
+    epsilons=(1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-10, 1e-12, 1e-13, 1e-14),
     neurons=200,
     starts=20,
     sgd_epsilon=1e-2,
@@ -146,6 +146,7 @@ LEARNING_ORDER = LearningOrder(
     sgd_inputs=200,
     sgd_repeats=12,
     step_size=2e-3,
+    seed=10,
 )
 ONLINE_PLATEAU = OnlinePlateau(
     name="online-plateau",
@@ -156,6 +157,7 @@ ONLINE_PLATEAU = OnlinePlateau(
     inputs=(100, 1000, 3000),
     starts=12,
     seeds=16,
+    seed=10,
 )
 SPEEDS_ATLAS = SpeedsAtlas(
     name="speeds-atlas",
@@ -163,8 +165,9 @@ SPEEDS_ATLAS = SpeedsAtlas(
     shows="a map of ours",
     description="how the ratio of the rates of both layers moves the plateau of online SGD, and the last error",
     ratios=tuple(float(f"{10 ** (k / 4 - 1.5):.2g}") for k in range(11)),
-    sizes=(2, 3, 4, 5, 6, 7, 8, 10),
-    starts=12,
+    sizes=(2, 3, 4, 5, 6, 7, 8),
+    starts=13,
+    seed=10,
 )
 PRESETS: tuple[AbstractExperiment, ...] = (
     dataclasses.replace(NOTATION, profile="quick"),
@@ -216,11 +219,13 @@ PRESETS: tuple[AbstractExperiment, ...] = (
         weak_paths=32,
     ),
     ORDERS,
-    dataclasses.replace(LEARNING_ORDER, profile="quick", starts=8, sgd_repeats=6, step_size=1e-2),
+    dataclasses.replace(LEARNING_ORDER, profile="quick", starts=8, sgd_neurons=10, sgd_repeats=6, step_size=1e-2),
     LEARNING_ORDER,
     dataclasses.replace(ONLINE_PLATEAU, profile="quick", sizes=(2, 4), inputs=(25, 200), starts=6, end=1e4),
     ONLINE_PLATEAU,
-    dataclasses.replace(SPEEDS_ATLAS, profile="quick", ratios=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0), sizes=(2, 4), end=1e4),
+    dataclasses.replace(
+        SPEEDS_ATLAS, profile="quick", ratios=(0.032, 0.13, 0.56, 2.4, 10.0), sizes=(2, 4), starts=32, end=1e4
+    ),
     SPEEDS_ATLAS,
 )
 

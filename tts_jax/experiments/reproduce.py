@@ -1,4 +1,4 @@
-"""Every figure of the paper in one folder, with a page that shows each beside what was found."""
+"""Experiments in one folder, all figures of the paper for one, with a page that shows each beside what was found."""
 
 import dataclasses
 import json
@@ -43,11 +43,16 @@ def figures_of_the_paper(profile: str = "quick") -> tuple[AbstractExperiment, ..
 
     Raises `ValueError` for an unknown profile.
     """
-    profiles = list(dict.fromkeys(experiment.profile for experiment in PRESETS))
-    checks.choice("profile", profile, profiles)
-    of_the_paper = re.compile("Figure|appendix")
-    chosen = [each for each in PRESETS if each.profile == profile and of_the_paper.search(each.shows)]
+    chosen = [each for each in _of_profile(profile) if each.of_the_paper]
     return tuple(sorted(chosen, key=lambda each: [int(n) for n in re.findall(r"\d+", each.shows)] or [99]))
+
+
+def every_experiment(profile: str = "quick") -> tuple[AbstractExperiment, ...]:
+    """Those of `figures_of_the_paper`, and then those beyond the paper.
+
+    Raises `ValueError` for an unknown profile.
+    """
+    return *figures_of_the_paper(profile), *(each for each in _of_profile(profile) if not each.of_the_paper)
 
 
 def reproduce(
@@ -83,6 +88,12 @@ def reproduce(
         (folder / "table.md").write_text(markdown_table(outcomes), encoding="utf-8")
         (folder / "reproduction.json").write_text(json.dumps([_row(outcome) for outcome in outcomes], indent=2) + "\n")
     return Reproduction(folder, tuple(outcomes))
+
+
+def _of_profile(profile: str) -> list[AbstractExperiment]:
+    profiles = list(dict.fromkeys(each.profile for each in PRESETS))
+    checks.choice("profile", profile, profiles)
+    return [each for each in PRESETS if each.profile == profile]
 
 
 def _row(outcome: Outcome) -> dict[str, object]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .. import _checks as checks
+from ..sweeps import run_each
 from .base import Evidence, Finding, Report, Table, Verdict, number
 from .claims import Repeats
 from .online import AbstractOnline
@@ -18,8 +19,7 @@ class SpeedsAtlas(AbstractOnline):
     """The length of the plateau and the last error of online learning, for each ratio of the rates, lr2 / lr, and each
     number of neurons: the exact ODE from `starts` starts.
 
-    The plateau ends at the first alpha at which the error is below `escape`, a third of what it is where no neuron has
-    specialised. Writes
+    The plateau ends at the first alpha at which the error is below half of `unspecialised`. Writes
 
     - `atlas.png`, medians over the starts
     - `atlas.npz`, all errors, plateaus and statuses
@@ -34,7 +34,6 @@ class SpeedsAtlas(AbstractOnline):
     starts: int
     inputs: int = 500
     """That a start is drawn in."""
-    escape: float = 0.005
     saves: int = 200
 
     def __check_init__(self):
@@ -49,7 +48,7 @@ class SpeedsAtlas(AbstractOnline):
         for name in ("starts", "saves"):
             checks.count(name, getattr(self, name))
         checks.count("inputs", self.inputs, at_least=self.of_teacher)
-        checks.positive("escape", self.escape)
+        checks.count("of_teacher", self.of_teacher, at_least=2)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -64,16 +63,32 @@ class SpeedsAtlas(AbstractOnline):
         }
 
     @property
+    def unspecialised(self) -> float:
+        r"""The smallest error of a student whose neurons see the mean of the M fields of the teacher alone, so that
+        none is nearer to one than to another: $M/6 - \frac{M^2}{\pi} \arcsin \frac{1}{2M}$.
+
+        That is half of the variance that the teacher keeps where this mean is known."""
+        m = self.of_teacher
+        return float(m / 6 - m**2 / np.pi * np.arcsin(1 / (2 * m)))
+
+    @property
     def alphas(self) -> Float[np.ndarray, " t"]:
         return np.concatenate([[0.0], np.geomspace(1.0, self.end, self.saves)])
 
     def measure(self, folder: pathlib.Path, report: Report) -> Evidence:
-        runs, keys, ratios = [], self.keys(self.starts), jnp.asarray(self.ratios)
-        for done, size in enumerate(self.sizes):
-            report("ODE", done, len(self.sizes))
+        keys, ratios = self.keys(self.starts), jnp.asarray(self.ratios)
+        pairs = jnp.repeat(ratios, self.starts), jnp.tile(keys, len(ratios))
+        runs = []
+        for size in self.sizes:
             solve = partial(self.exact, neurons=size, inputs=self.inputs)
-            every = jax.vmap(lambda ratio, solve=solve: jax.vmap(lambda key: solve(key, ratio=ratio))(keys))
-            runs.append(jax.tree.map(np.asarray, jax.jit(every)(ratios)))
+            found = run_each(
+                lambda ratio, key, solve=solve: solve(key, ratio=ratio),
+                *pairs,
+                progress=partial(report, f"ODE, {size} neurons"),
+            )
+            runs.append(
+                jax.tree.map(lambda leaf: np.asarray(leaf).reshape(len(ratios), self.starts, *leaf.shape[1:]), found)
+            )
         report("drawing", 0, 0)
         error, status = (np.stack(leaves, axis=1) for leaves in zip(*runs, strict=True))
         last = np.where(status == 0, error[..., -1], np.nan)
@@ -94,7 +109,7 @@ class SpeedsAtlas(AbstractOnline):
 
     def _plateau(self, error: Float[np.ndarray, "ratios sizes starts t"]) -> Float[np.ndarray, "ratios sizes starts"]:
         """Infinite where it does not end."""
-        below = error < self.escape
+        below = error < self.unspecialised / 2
         return np.where(below.any(axis=-1), self.alphas[below.argmax(axis=-1)], np.inf)
 
     def _findings(self, plateau: np.ndarray, last: np.ndarray) -> tuple[Finding, ...]:
