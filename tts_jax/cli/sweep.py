@@ -42,7 +42,7 @@ PLAN: dict[str, Any] = {
 }
 """What a configuration file and the flags may say, and what holds where they do not."""
 SECONDS_OF_A_FLOW = 0.05
-STEPS_A_SECOND = {SGD: 3e6, SGDDiffusion: 3e3}
+STEPS_A_SECOND = {SGD: 3e6, SGDDiffusion: 2.5e3}
 """On one core, 20 neurons: for the estimate of `--dry-run` only."""
 
 
