@@ -48,7 +48,7 @@ def figures_of_the_paper(profile: str = "quick") -> tuple[AbstractExperiment, ..
 
 
 def every_experiment(profile: str = "quick") -> tuple[AbstractExperiment, ...]:
-    """Those of `figures_of_the_paper`, and then those beyond the paper.
+    """Those of `figures_of_the_paper`, and then those beyond the paper, in one `profile`: "quick" or "paper".
 
     Raises `ValueError` for an unknown profile.
     """
