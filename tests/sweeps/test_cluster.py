@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 
 import jax
 import pytest
@@ -9,6 +12,7 @@ import reference
 from test_store import contents
 
 import tts_jax as tts
+from tts_jax.sweeps import cluster
 
 distributed = pytest.importorskip("distributed")
 pytest.importorskip("zarr")
@@ -107,3 +111,26 @@ def test_refused_before_any_work(client, tmp_path, annotations_off):
     reference.refuses(lambda: run(store, client=client, devices=jax.devices()), "devices and client were both given")
     reference.refuses(lambda: run("memory://x/run.zarr", client=client, progress=False), "a worker finds no store")
     assert not store.exists()
+
+
+CLASS_OF_A_SCRIPT = """
+    import sys, cloudpickle, equinox as eqx, jax, jax.numpy as jnp, tts_jax as tts
+    from tts_jax.sweeps.work import Work
+    class Line(eqx.Module):
+        slope: jax.Array
+        def __call__(self, x):
+            return jnp.sum(self.slope * x)
+    sgd, data = tts.SGD(1.0, 0.1, slow=lambda model: model.slope), tts.Dataset([[1.0]], [1.0])
+    work = Work(sgd, data, [0.0], 1, lambda key: Line(jnp.ones(1)), {}, None, None, False, 1, "run.zarr")
+    sys.stdout.buffer.write(cloudpickle.dumps(work))
+"""
+
+
+def test_a_class_of_the_script_cannot_be_sent():
+    """Equinox makes none that cloudpickle has sent by value: this is said."""
+    sent = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CLASS_OF_A_SCRIPT)], stdout=subprocess.PIPE, check=True
+    )
+    reference.refuses(
+        lambda: cluster._prepared(sent.stdout, True), "class of networks", "a module that they can import"
+    )

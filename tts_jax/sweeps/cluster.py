@@ -121,5 +121,11 @@ def _prepared(pickled: bytes, wide: bool) -> tuple[Computer, Store, list[Chunk]]
 
     work: Work = cloudpickle.loads(pickled)
     assert work.store is not None
-    layout = work.layout()
+    try:
+        layout = work.layout()
+    except dataclasses.FrozenInstanceError:  # how a class of Equinox that was sent by value fails
+        raise ValueError(
+            "workers cannot be sent a class of networks that is defined in the script itself or a notebook: "
+            "define it in a module that they can import"
+        ) from None
     return Computer(layout, jax.local_devices(), work.lanes), Store.join(work.store, layout), layout.chunks()

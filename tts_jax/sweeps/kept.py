@@ -79,9 +79,9 @@ def _as_array(function: Callable[[PyTree], Any]) -> Callable[[PyTree], Array]:
 
 
 def named_leaves(model: PyTree) -> dict[str, Any]:
-    """Those that train, by the names that they have in a dataset."""
+    """Those that train, by the names that they have in a dataset, which are those of folders too."""
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, trainable(model)))
-    return {f"{MODEL}{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
+    return {f"{MODEL}{jax.tree_util.keystr(path)}".replace("/", ":"): leaf for path, leaf in leaves}
 
 
 def measured_like(kept: Kept, models: list[PyTree]) -> dict[str, jax.ShapeDtypeStruct]:
