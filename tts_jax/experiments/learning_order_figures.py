@@ -30,7 +30,7 @@ def risk(risks: Float[np.ndarray, "ratios t"], about: "LearningOrder") -> Figure
             colour = (0.8 * shade, 0.45 + 0.4 * shade, 0.7 + 0.2 * shade)
             axes.plot(about.times, values, color=colour, label=f"{epsilon:g}")
         axes.set(xscale="log", xlabel=TIME, ylabel=RISK, ylim=(0, None))
-        axes.legend(title="ε", loc="lower left")
+        axes.legend(title="ε", loc="lower left", ncols=2)
         figure.supxlabel(
             f"Grey: plateaus, the sum of $\\varphi_k^2$ over $k \\geq \\ell$. "
             f"One start of m = {about.neurons} neurons, d = ∞, mean field.",
