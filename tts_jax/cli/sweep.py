@@ -121,7 +121,7 @@ def _file(path: str | None) -> dict[str, Any]:
             if len(set(names)) < len(names):
                 raise ValueError("a setting is there twice")
     except ImportError:
-        raise ImportError("a YAML file needs the package pyyaml: pip install pyyaml, or write TOML") from None
+        raise ImportError("a YAML file needs the package pyyaml: pip install 'tts-jax[store]', or write TOML") from None
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}: give settings in TOML or YAML, or flags") from None
     except Exception as error:  # of either parser

@@ -135,11 +135,12 @@ class Url(Place):
     def __init__(self, url: str):
         try:
             from fsspec.core import url_to_fs
-
+        except ImportError:
+            raise ImportError(f"{url} needs the package fsspec: pip install 'tts-jax[cluster]'") from None
+        try:
             self.system, self.path = url_to_fs(url)
-        except ImportError as error:
-            message = f"{url} needs another package ({checks.first_line(error)}): pip install 'tts-jax[cluster]'"
-            raise ImportError(message) from None
+        except ImportError as error:  # of the package that fsspec takes for such URLs, as its message says
+            raise ImportError(f"{url} needs another package: {checks.first_line(error)}") from None
         except ValueError as error:
             raise ValueError(
                 f"{url} cannot be opened ({checks.first_line(error)}): pass e.g. s3://mine/run.zarr"
