@@ -74,8 +74,8 @@ def test_pictures_of_a_network_of_yours(tmp_path):
 
 
 def test_the_diffusion_has_a_name(tmp_path):
-    """Its runs are those of `simulate`; its steps cost more than those of SGD."""
-    flags = ["--dynamics", "sgd", "diffusion", "--epsilon", "0.1", "--neurons", "8", "--seeds", "2", *REST]
+    """Its runs are those of `simulate`, of a network that is filled up too; its steps cost more than those of SGD."""
+    flags = ["--dynamics", "sgd", "diffusion", "--epsilon", "0.1", "--neurons", "7", "--seeds", "2", *REST]
     code, text, _ = call("sweep", *flags, "--dry-run")
     assert code == 0
     assert "4 runs (2 dynamics x 2 seed) in 2 chunks; 80 steps of SGD" in text
@@ -88,7 +88,7 @@ def test_the_diffusion_has_a_name(tmp_path):
     assert code == 0
     assert "4 runs: 4 successful" in text
     key = jax.random.key(1)
-    start = tts.ShallowNetwork.init(key, 8, tts.SmoothStep(4e-3))
+    start = tts.ShallowNetwork.init(key, 7, tts.SmoothStep(4e-3))
     problem = tts.Regression(tts.PiecewiseConstant(PLAN["jumps"], PLAN["values"]), PLAN["noise"])
     own = jax.random.fold_in(key, 2)
     alone = tts.simulate(tts.SGDDiffusion(0.1, 0.01), start, problem, [0.0, 0.01, 0.02], key=own)

@@ -267,16 +267,17 @@ class Diffusion(AbstractSteps):
 
 
 def increments(key: Key[Array, ""], count: int, shape: tuple[int, ...]) -> Float[Array, "count ..."]:
-    """Of Brownian motions over each `count`-th of the time from 0 to 1; a larger power of 2 refines the same path.
+    """Of Brownian motions over each `count`-th of the time from 0 to 1; a larger power of 2 refines the same path, and
+    more rows, which lie along the first axis of `shape`, begin with the same.
 
     Diffrax has them by `VirtualBrownianTree`, which may be asked at any time, and for that draws each of them from
     anew: some ten times as many numbers, which would take most of the time of a step.
     """
-    found = jax.random.normal(key, (1, *shape), float)
+    found = jax.random.normal(key, (*shape, 1), float)
     for level in range(count.bit_length() - 1):
         bridges = jax.random.normal(jax.random.fold_in(key, level), found.shape, float) / 2 ** (1 + level / 2)
-        found = jnp.stack([found / 2 + bridges, found / 2 - bridges], axis=1).reshape(-1, *shape)
-    return found
+        found = jnp.stack([found / 2 + bridges, found / 2 - bridges], axis=-1).reshape(*shape, -1)
+    return jnp.moveaxis(found, -1, 0)
 
 
 class _Substeps(AbstractGivenSteps):

@@ -11,6 +11,7 @@ import reference
 
 import tts_jax as tts
 from tts_jax.dynamics.sgd import stretches as module
+from tts_jax.dynamics.sgd.lanes import UNROLLED
 from tts_jax.dynamics.sgd.stream import steps_in_block
 from tts_jax.problems import AbstractProblem, Structure
 from tts_jax.problems.base import squared_error
@@ -132,11 +133,13 @@ def differences(f, state, step=1e-6):
     return np.array([(f(state + shift) - f(state - shift)) / (2 * step) for shift in shifts])
 
 
-@pytest.mark.parametrize("surrogate", [None, "box"])
-def test_one_step_is_the_gradient_of_the_batch(surrogate):
+@pytest.mark.parametrize(("surrogate", "repeats"), [(None, 1), ("box", 1), (None, 10)])
+def test_one_step_is_the_gradient_of_the_batch(surrogate, repeats):
     """Fast leaves move by `-h`, slow ones by `-epsilon h` times it; the box replaces that of the positions alone."""
     x, y = np.array([0.09, 0.36, 0.56, 0.93]), np.array([1.0, -1.0, 0.5, 2.0])
-    dynamics = tts.SGD(0.01, 0.1, batch_size=4)
+    x, y = (np.concatenate([row + 0.003 * k for k in range(repeats)]) for row in (x, y))
+    assert (len(x) > UNROLLED) == (repeats > 1)
+    dynamics = tts.SGD(0.01, 0.1, batch_size=len(x))
     got = reference.quick(
         lambda: tts.simulate(
             dynamics, small_network(surrogate=surrogate), small_problem(), [0.0, 0.001], samples=(x[None], y[None])

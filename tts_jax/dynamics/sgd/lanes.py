@@ -15,6 +15,9 @@ from .descent import Descent, State
 from .side_by_side import a_few_at_a_time, side_by_side
 from .stream import AbstractStream, Exact
 
+UNROLLED = 32
+"""Samples of a batch that stand one after the other in the compiled step; of more there is a loop."""
+
 
 def applies(descent: Descent) -> bool:
     """Whether the gradient of a sample is known, and forward mode is not asked for."""
@@ -127,10 +130,19 @@ class _Lanes(eqx.Module):
 
     def step(self, state: State, x: Float[Array, "batch #lanes"], y: Float[Array, "batch #lanes"]) -> State:
         descent = self.span.descent
-        of_sample = descent.sample_gradient.of_arrays
-        samples = zip(x, y, descent.factors(len(x)), strict=True)
-        parts = [of_sample(state.params, descent.fixed.activation, *sample) for sample in samples]
-        gradient = jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *parts)
+        factors = descent.factors(len(x))
+
+        def of_sample(k, factor):
+            return descent.sample_gradient.of_arrays(state.params, descent.fixed.activation, x[k], y[k], factor)
+
+        if len(x) > UNROLLED:
+            each = jnp.asarray(factors, x.dtype)
+            gradient = jax.lax.fori_loop(
+                1, len(x), lambda k, total: jax.tree.map(jnp.add, total, of_sample(k, each[k])), of_sample(0, each[0])
+            )
+        else:
+            parts = [of_sample(k, factor) for k, factor in enumerate(factors)]
+            gradient = jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]), *parts)
 
         def move(descent, state, gradient):
             return state.moved(*descent.optimizer.update(gradient, state.optimizer, state.params))
