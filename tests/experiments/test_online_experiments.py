@@ -194,7 +194,7 @@ def test_claims_of_the_atlas_are_tests_over_starts():
     def verdicts(plateau, last):
         """Of what the five ratios have, in all starts and for both numbers of neurons."""
         plateau, last = (
-            np.asarray(each, float)[:, None, None] * np.ones((6, 2, 12)) * factor for each in (plateau, last)
+            np.asarray(each, float)[:, None, None] * np.ones((5, 2, 12)) * factor for each in (plateau, last)
         )
         return [each.verdict for each in about._findings(plateau, last)]
 

@@ -79,7 +79,7 @@ def sgd(
         for k, values in enumerate(runs):
             label = f"SGD, {len(runs)} streams" if k == 0 else None
             axes.plot(times[1:], values[1:], **(KINDS["sgd"] | {"linewidth": 0.7}), label=label)
-        axes.plot(times[1:], flow[1:], **KINDS["flow"], label="flow in overlaps")
+        axes.plot(times[1:], flow[1:], **(KINDS["flow"] | {"linewidth": 1.2, "zorder": 3}), label="flow in overlaps")
         axes.set(xscale="log", xlabel=TIME, ylabel=RISK, ylim=(0, None))
         axes.legend()
         figure.supxlabel(
