@@ -21,7 +21,7 @@ def of_arrays(
     activation: SmoothStep,
     x: Float[Array, "*runs"],
     y: Float[Array, "*runs"],
-    factor: float,
+    factor: float | Float[Array, ""],
 ) -> ShallowNetwork:
     """With `factor` in place of 2. Weights and positions have shape (neurons, 1, runs)."""
     value, slope = activation.value_and_slope(x[None, None] - params.positions)

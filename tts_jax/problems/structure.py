@@ -12,7 +12,7 @@ from ..targets import PiecewiseConstant
 class SampleGradient(NamedTuple):
     r"""The gradient of $\text{factor}/2 \cdot (f(x) - y)^2$ for one sample, elementwise in all trailing axes."""
 
-    of_arrays: Callable[[PyTree, Any, Array, Array, float], PyTree]
+    of_arrays: Callable[[PyTree, Any, Array, Array, float | Array], PyTree]
     """`(params, activation, x, y, factor)`: neurons along the first axis of the leaves, runs along the last."""
     of_rows: Callable[[PyTree, Any, Array, Array, float], PyTree]
     """The same for leaves that are tuples with an entry for each neuron, written out neuron by neuron."""
