@@ -55,8 +55,9 @@ def test_against_a_public_program(case, last):
     assert run.step is None
 
 
-def literature(c, weights, of_teacher, epsilon, load, noise):
-    """The rates as in the literature, one number after the other, in our slow time."""
+def literature(c, weights, of_teacher, epsilon, load, noise, pairs=None):
+    """The rates as in the literature, one number after the other, in our slow time. Of the overlaps of the student with
+    itself those of some pairs alone, where they are given; the others are NaN."""
     k, error = len(weights), np.concatenate([weights, -of_teacher])
     n = len(error)
 
@@ -80,11 +81,10 @@ def literature(c, weights, of_teacher, epsilon, load, noise):
     pull = np.array(
         [[-2 * weights[i] * sum(error[m] * i3(i, p, m) for m in range(n)) for p in range(n)] for i in range(k)]
     )
-    own = np.zeros((k, k))
-    for i in range(k):
-        for j in range(k):
-            square = sum(error[p] * error[q] * i4(i, j, p, q) for p in range(n) for q in range(n)) + noise**2 * j2(i, j)
-            own[i, j] = pull[i, j] + pull[j, i] + 8 * epsilon * load * weights[i] * weights[j] * square
+    own = np.full((k, k), np.nan)
+    for i, j in np.ndindex(k, k) if pairs is None else pairs:
+        square = sum(error[p] * error[q] * i4(i, j, p, q) for p in range(n) for q in range(n)) + noise**2 * j2(i, j)
+        own[i, j] = pull[i, j] + pull[j, i] + 8 * epsilon * load * weights[i] * weights[j] * square
     return np.concatenate([outer, own.ravel(), pull[:, k:].ravel()])
 
 
@@ -113,31 +113,49 @@ def test_against_scipy():
     reference.close(later.at(-1), run.at(-1), 1e-8)
 
 
+def test_twenty_neurons_each():
+    """Their rates, from two short runs; the four-point integrals are 160,000."""
+    student, teacher = pair(30, 20, 20)
+    epsilon, step_size, noise, end = 0.4, 0.01, 0.2, 1e-4
+    start = tts.Overlaps.of(student, teacher.directions)
+    online = tts.OnlineSGD(epsilon, step_size, rtol=1e-12, atol=1e-12)
+    run = tts.simulate(online, start, tts.GaussianRegression(teacher, noise), [0.0, end / 2, end])
+    first, half, whole = np.concatenate([leaf.reshape(3, -1) for leaf in jax.tree.leaves(run.model)], axis=1)
+    got = (4 * half - 3 * first - whole) / end
+    w, own, other = np.asarray(teacher.directions), np.asarray(start.student), np.asarray(start.teacher)
+    c = 2 * np.block([[own, other], [other.T, w @ w.T]])
+    pairs, known = [(0, 0), (3, 17), (17, 3), (19, 19)], np.asarray(teacher.weights)
+    want = literature(c, np.asarray(student.weights), known, epsilon, 30 * step_size, noise, pairs)
+    asked = np.isfinite(want)
+    assert asked.sum() == 20 + len(pairs) + 400
+    np.testing.assert_allclose(got[asked], want[asked], atol=1e-5 * np.abs(want[asked]).max())
+
+
 def test_sgd_in_many_inputs():
     """Deviations of a run fall like the root of the number of inputs; their mean falls faster."""
-    load, epsilon, seeds, inputs = 0.4, 0.5, 24, (30, 480)
+    load, epsilon, end, runs = 0.4, 0.5, np.array([0.02]), {100: 64, 10_000: 6}
     spread = []
-    for d in inputs:
+    for d, count in runs.items():
         student, teacher = pair(d)
         start = tts.Overlaps.of(student, teacher.directions)
         # As many inputs as the teacher has neurons are enough for its overlaps: the load alone counts.
         own = tts.PerceptronNetwork(
             teacher.weights, jnp.linalg.cholesky(teacher.directions @ teacher.directions.T), tts.Erf()
         )
-        exact = SIMULATE(tts.OnlineSGD(epsilon, load / 2), start, tts.GaussianRegression(own, 0.1), TIMES[1:])
+        exact = SIMULATE(tts.OnlineSGD(epsilon, load / 2), start, tts.GaussianRegression(own, 0.1), end)
         problem, sgd = tts.GaussianRegression(teacher, 0.1), tts.SGD(epsilon, load / d)
 
         def last_risk(key, sgd=sgd, student=student, problem=problem):
-            return tts.simulate(sgd, student, problem, TIMES[-1:], key=key).risk[-1]
+            return tts.simulate(sgd, student, problem, end, key=key).risk[-1]
 
-        off = np.asarray(jax.jit(jax.vmap(last_risk))(jax.random.split(jax.random.key(d), seeds))) - float(
-            exact.risk[-1]
-        )
+        risks = jax.jit(lambda keys, of=last_risk: jax.lax.map(of, keys))(jax.random.split(jax.random.key(d), count))
+        off = np.asarray(risks) - float(exact.risk[-1])
         spread.append(np.sqrt(np.mean(off**2)))
-    assert abs(off.mean()) < 4 * off.std() / seeds**0.5  # of the last
-    slope = np.log(spread[1] / spread[0]) / np.log(inputs[1] / inputs[0])
-    # The logarithm of each spread is known to (2 * seeds)**-0.5.
-    assert abs(slope + 0.5) < 3 * seeds**-0.5 / np.log(inputs[1] / inputs[0])
+        assert abs(off.mean()) < 4 * off.std() / count**0.5
+    ratio = np.log(max(runs) / min(runs))
+    # The logarithm of each spread is known to (2 * count)**-0.5.
+    error = sum(1 / (2 * count) for count in runs.values()) ** 0.5 / ratio
+    assert abs(np.log(spread[1] / spread[0]) / ratio + 0.5) < 3 * error < 0.2
 
 
 def test_the_flow_is_the_limit_of_small_steps():
