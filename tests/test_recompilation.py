@@ -67,10 +67,16 @@ def test_ratios_and_step_sizes(compilations):
 
 def test_a_new_function_that_picks_the_same_leaves(perceptron, compilations):
     model, data = perceptron
-    picks = lambda: {"slow": lambda m: m.layers[0], "frozen": lambda m: m.layers[0].bias}  # noqa: E731
+
+    def picks():
+        return {"slow": lambda m: m.layers[0], "frozen": lambda m: m.layers[0].bias}
+
     compile_once(lambda k: tts.simulate(tts.GradientFlow(0.1, **picks()), model, data, TIMES), compilations)
-    dynamics = lambda: tts.SGD(0.1, 1e-3, **picks())  # noqa: E731
-    compile_once(lambda k: tts.simulate(dynamics(), model, data, TIMES, key=jax.random.key(k)), compilations)
+
+    def descend(k):
+        return tts.simulate(tts.SGD(0.1, 1e-3, **picks()), model, data, TIMES, key=jax.random.key(k))
+
+    compile_once(descend, compilations)
 
 
 def test_new_ratios_of_several_groups(perceptron, compilations):

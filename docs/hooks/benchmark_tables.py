@@ -9,7 +9,7 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-import flow_tables  # noqa: E402
+import flow_tables  # noqa: E402, from the folder above
 
 ABOUT = (
     *("header", "quick", "date", "commit", "uncommitted_changes", "device", "cpu", "cores", "dtype", "python"),

@@ -17,17 +17,17 @@ import jax
 from PIL import Image, ImageSequence
 
 import tts_jax
-from tts_jax.experiments import PRESETS, Verdict, figures_of_the_paper, preset
+from tts_jax.experiments import Verdict, every_experiment, figures_of_the_paper, preset
 from tts_jax.experiments.claims import RULE
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-import report  # noqa: E402
+import report  # noqa: E402, from the folder above
 
 OF_THE_PAPER = tuple(each.name for each in figures_of_the_paper("paper"))
 SHORT = (*OF_THE_PAPER, "regime-atlas")
 """Their paper profile takes two minutes at most; all others are shown in the quick one."""
-NAMES = tuple(dict.fromkeys([*OF_THE_PAPER, *(each.name for each in PRESETS)]))
+NAMES = tuple(each.name for each in every_experiment("paper"))
 WIDTH, COLOURS, FRAMES = 480, 128, 60
 
 

@@ -1,9 +1,9 @@
 """With which order SGD, its diffusion, the flow, the reduced flow and the limit approach each other."""
 
-import concurrent.futures
-import os
+import itertools
 import pathlib
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt
 
 from .. import _checks as checks
-from .._workers import workers
 from ..distance import distance
 from ..dynamics import SGD, AbstractDynamics, GradientFlow, ReducedFlow, SGDDiffusion, TwoTimescaleLimit
 from ..networks import ShallowNetwork
@@ -20,6 +19,7 @@ from ..problems import Regression
 from ..simulate import simulate
 from ..sweeps.grid import sample_key
 from ..trajectory import Status, Trajectory
+from .at_once import at_once
 from .base import Evidence, Report, number
 from .convergence import Convergence, dataset
 from .staircase import AbstractStaircase
@@ -209,20 +209,19 @@ def _each_path(
 
 def _diffusion_to_sgd(setting: Orders) -> Convergence:
     sizes, end = np.array(setting.weak_step_sizes), jnp.array([setting.weak_slow_time])
-
-    def start(dynamics: AbstractDynamics, stream: int, portions: int) -> list[concurrent.futures.Future]:
-        """Each with `weak_paths` of every group."""
-        key = jax.random.fold_in(sample_key(jax.random.key(setting.seed)), stream)
+    arms = SGDDiffusion, SGD
+    jobs = {}
+    for (k, step_size), (i, arm) in itertools.product(enumerate(sizes), enumerate(arms)):
+        dynamics = arm(setting.epsilon, step_size, setting.weak_batch_size)
+        portions = round(sizes.max() / step_size) * (OF_SGD if arm is SGD else 1)
+        key = jax.random.fold_in(sample_key(jax.random.key(setting.seed)), 2 * k + i)
         keys = jax.random.split(key, (portions, setting.weak_paths, GROUPS))
-        return [pool.submit(_mean_risks, dynamics, each, setting.start, setting.problem, end) for each in keys]
-
-    with workers(os.cpu_count() or 1) as pool:
-        running = []
-        for k, step_size in enumerate(sizes):
-            settings, portions = (setting.epsilon, step_size, setting.weak_batch_size), round(sizes.max() / step_size)
-            diffusion = start(SGDDiffusion(*settings), 2 * k, portions)
-            running.append((diffusion, start(SGD(*settings), 2 * k + 1, OF_SGD * portions)))
-        means = np.array([[np.mean([each.result() for each in arm], axis=0) for arm in arms] for arms in running])
+        for portion in range(portions):
+            jobs[k, i, portion] = partial(_mean_risks, dynamics, keys[portion], setting.start, setting.problem, end)
+    risks: dict[tuple[int, int], list[Array]] = {}
+    for (k, i, _), found in at_once(jobs, lambda *_: None).items():
+        risks.setdefault((k, i), []).append(found)
+    means = np.array([[np.mean(risks[k, i], axis=0) for i in range(len(arms))] for k in range(len(sizes))])
     return Convergence(
         *("diffusion to SGD", "h", "difference of mean risks", 1.0),
         values=sizes,

@@ -15,7 +15,6 @@ from . import width
 from .compute import Computer
 from .grid import Chunk
 from .place import Folder, place_of
-from .results import Layout
 from .store import Store
 from .work import Work
 
@@ -56,11 +55,10 @@ def _lanes(bytes_of_a_run: int) -> int:
 def compute(
     client: "distributed.Client",
     work: Work,
-    layout: Layout,
     todo: Sequence[Chunk],
     count: Callable[[int, int], None],
 ) -> None:
-    """A task is a launch, as a worker cuts them: the numbers of its chunks go out, how many runs were done and failed
+    """A task is a launch, as a worker cuts them: the names of its chunks go out, how many runs were done and failed
     comes back."""
     import cloudpickle
     import distributed
@@ -70,14 +68,13 @@ def compute(
     place = place_of("store", work.store, "run.zarr")
     if isinstance(place, Folder):  # workers have working directories of their own
         work = dataclasses.replace(work, store=os.path.abspath(place.path))
-    number = {chunk.name: k for k, chunk in enumerate(layout.chunks())}
     # By a task, not scattered: Dask makes it again where the worker that held it dies.
     pickled = client.submit(bytes, cloudpickle.dumps(work), pure=False)
     prepared, options = (pickled, in_64_bit()), dict[str, Any](pure=False, retries=RETRIES)
     tasks: list[distributed.Future] = []
     try:
-        launches = client.submit(_launches, *prepared, [number[chunk.name] for chunk in todo], **options).result()
-        tasks = [client.submit(_run, *prepared, numbers, **options) for numbers in launches]
+        launches = client.submit(_launches, *prepared, [chunk.name for chunk in todo], **options).result()
+        tasks = [client.submit(_run, *prepared, names, **options) for names in launches]
         for done in distributed.as_completed(tasks):
             count(*done.result())
     except distributed.KilledWorker as error:
@@ -88,19 +85,16 @@ def compute(
         client.cancel([pickled, *tasks])
 
 
-def _launches(pickled: bytes, wide: bool, numbers: Sequence[int]) -> list[list[int]]:
+def _launches(pickled: bytes, wide: bool, names: Sequence[Any]) -> list[list[Any]]:
     """On a worker: the chunks that its devices compute at once."""
     with jax.enable_x64(wide):
         with _lock:
             computer, _, chunks = _prepared(pickled, wide)
-        number = {chunks[k].name: k for k in numbers}
-        return [
-            [number[chunk.name] for chunk in launch.chunks]
-            for launch in computer.launches([chunks[k] for k in numbers])
-        ]
+        launches = computer.launches([chunks[name] for name in names])
+    return [[chunk.name for chunk in launch.chunks] for launch in launches]
 
 
-def _run(pickled: bytes, wide: bool, numbers: Sequence[int]) -> tuple[int, int]:
+def _run(pickled: bytes, wide: bool, names: Sequence[Any]) -> tuple[int, int]:
     """On a worker: how many runs were done, and how many of them failed."""
     with jax.enable_x64(wide):
         with _lock:
@@ -110,12 +104,12 @@ def _run(pickled: bytes, wide: bool, numbers: Sequence[int]) -> tuple[int, int]:
         def count(runs: int, failed: int) -> None:
             counts.append((runs, failed))
 
-        computer.compute([chunks[k] for k in numbers], store, count)
+        computer.compute([chunks[name] for name in names], store, count)
     return sum(runs for runs, _ in counts), sum(failed for _, failed in counts)
 
 
 @functools.lru_cache(maxsize=2)
-def _prepared(pickled: bytes, wide: bool) -> tuple[Computer, Store, list[Chunk]]:
+def _prepared(pickled: bytes, wide: bool) -> tuple[Computer, Store, dict[Any, Chunk]]:
     """With all compiled programs, from one task to the next."""
     import cloudpickle
 
@@ -128,4 +122,5 @@ def _prepared(pickled: bytes, wide: bool) -> tuple[Computer, Store, list[Chunk]]
             "workers cannot be sent a class of networks that is defined in the script itself or a notebook: "
             "define it in a module that they can import"
         ) from None
-    return Computer(layout, jax.local_devices(), work.lanes), Store.join(work.store, layout), layout.chunks()
+    chunks = {chunk.name: chunk for chunk in layout.chunks()}
+    return Computer(layout, jax.local_devices(), work.lanes), Store.join(work.store, layout), chunks

@@ -177,6 +177,6 @@ def _completed(
         if client is None:
             Computer(layout, devices, work.lanes).compute(todo, results, counter.add)
         else:
-            cluster.compute(client, work, layout, todo, counter.add)
+            cluster.compute(client, work, todo, counter.add)
             results.tidy()
     return results.dataset()
