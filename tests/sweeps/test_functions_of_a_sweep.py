@@ -247,6 +247,9 @@ def test_a_loss_is_not_called_a_squared_error():
     runs = tts.sweep(sgd, loss, TIMES, seeds=2, init=init, progress=False)
     assert runs.risk.attrs["long_name"] == "mean loss"
     assert tts.plot.sweep(runs).axes[0].get_ylabel() == "mean loss"
+    norm = tts.NormDataset(X, X[:, 0])
+    runs = tts.sweep(sgd, norm, TIMES, seeds=2, init=init, progress=False)
+    assert runs.risk.attrs["long_name"] == "norm of the residuals over their number"
 
 
 def test_lanes_are_no_fewer_than_a_chunk():

@@ -9,7 +9,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from .. import _checks as checks
-from ..sweeps.results import SQUARED_ERROR, check_sweep
+from ..problems.base import SQUARED_ERROR
+from ..sweeps.results import check_sweep
 from ..trajectory import Status
 from .style import OTHERS, STYLE, WIDTH, canvas, new_figure
 

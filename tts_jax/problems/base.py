@@ -13,6 +13,8 @@ from ..exact.forms import NormalEquations
 from ..networks import trainable
 from .structure import Structure
 
+SQUARED_ERROR = "mean squared error, without label noise"
+
 
 class AbstractProblem(eqx.Module):
     """What is minimised: the interface of every problem, and of those of your own.
@@ -56,6 +58,11 @@ class AbstractProblem(eqx.Module):
     def label_noise(self) -> Float[Array, ""]:
         """How large the noise of the labels is, which the risk leaves out."""
         return jnp.zeros((), float)
+
+    @property
+    def risk_in_words(self) -> str:
+        """What the risk is, for datasets and pictures."""
+        return SQUARED_ERROR
 
     def gradient(self, model: PyTree) -> PyTree:
         """The gradient of the risk, with the structure of `model`; None for a leaf that does not train.

@@ -63,6 +63,11 @@ class Dataset(AbstractRows):
             raise ValueError(f"loss(prediction, label) must return a scalar, got shape {losses.shape[1:]}")
         return jnp.mean(losses)
 
+    @property
+    @override
+    def risk_in_words(self) -> str:
+        return super().risk_in_words if self.row_loss is None else "mean loss"
+
     @override
     def structure(self, model: PyTree) -> Structure:
         if self.row_loss is not None:

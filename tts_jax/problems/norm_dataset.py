@@ -54,6 +54,11 @@ class NormDataset(AbstractRows):
         positive = square > 0
         return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0) / len(y)), 0.0)
 
+    @property
+    @override
+    def risk_in_words(self) -> str:
+        return "norm of the residuals over their number"
+
     @override
     def structure(self, model: PyTree) -> Structure:
         """The gradient of a `ShallowNetwork` takes one pass over the rows."""

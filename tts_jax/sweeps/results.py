@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import xarray
 
 MISSING = -1
-SQUARED_ERROR = "mean squared error, without label noise"
 
 
 class Variable(NamedTuple):
@@ -98,9 +97,7 @@ def _filled(values: Any, variable: Variable, runs: int) -> np.ndarray:
 def _variables(grid: Grid, kept: Kept) -> dict[str, Variable]:
     floating, saves = grid.slow_times.dtype.name, len(grid.slow_times)
     over_time = ("slow_time",), (saves,)
-    has_loss = getattr(grid.problem, "row_loss", None) is not None
-    about = {"long_name": "mean loss" if has_loss else SQUARED_ERROR}
-    variables = {"risk": Variable(*over_time, floating, np.nan, about)}
+    variables = {"risk": Variable(*over_time, floating, np.nan, {"long_name": grid.problem.risk_in_words})}
     models = list({id(model): model for model in map(grid.first, grid.cells)}.values())
     for name, dims, shape in _largest_leaves(models, kept):
         about = {"long_name": ABOUT.get(name, f"leaf {name} of the network")}
